@@ -10,7 +10,7 @@ import typer
 
 from . import container, explain
 from .config import Config
-from .errors import ContainerError, sentence
+from .errors import ContainerError, complain, sentence
 
 PROGRAM = __package__
 WORDS_AS_TYPED = {"allow_interspersed_args": False}  # options end at the first word that is none
@@ -65,11 +65,14 @@ def main() -> NoReturn:
         code = app(sys.argv[1:] or ["--help"], prog_name=f"python -m {PROGRAM}", standalone_mode=False)
         sys.stdout.flush()
     except ContainerError as error:
-        code = complain(str(error), error.code)
+        complain(str(error))
+        code = error.code
     except typer.TyperException as error:
-        code = complain(error.format_message())
+        complain(error.format_message())
+        code = 125
     except OSError as error:
-        code = complain(sentence(error))
+        complain(sentence(error))
+        code = 125
     sys.exit(code)
 
 
@@ -83,9 +86,3 @@ def have_standard_streams() -> None:
 def unwind(number: int, _frame: object) -> NoReturn:
     """Die of a signal only after everything begun has been undone."""
     sys.exit(128 + number)
-
-
-def complain(message: str, code: int = 125) -> int:
-    """Tell what went wrong in one line on standard error. Returns the exit code."""
-    print(f"{PROGRAM}: {' '.join(message.split())}", file=sys.stderr)
-    return code

@@ -1,4 +1,6 @@
-"""The one exception whose text the user reads."""
+"""How failures reach the user: always as one line."""
+
+import sys
 
 
 class ContainerError(Exception):
@@ -17,3 +19,8 @@ def sentence(error: OSError) -> str:
     """What the kernel's refusal looks like to the user."""
     reason = error.strerror or str(error)
     return reason if error.filename is None else f"{error.filename}: {reason}"
+
+
+def complain(message: str) -> None:
+    """Write one line to standard error, in the program's name."""
+    print(f"{__package__}: {' '.join(message.split())}", file=sys.stderr)

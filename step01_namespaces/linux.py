@@ -5,7 +5,6 @@ Each raises OSError when the kernel says no, and each is told by --explain.
 
 import ctypes
 import os
-import platform
 import signal
 from enum import IntEnum, IntFlag
 
@@ -61,9 +60,9 @@ def clone(flags: CLONE) -> int:
     This is clone(2) without a stack and without libc: as fork(2), it returns twice, with all memory copied. So Python
     must be told before and after, as os.fork tells it, or its locks stay as the parent's other threads held them.
     """
-    number = {"x86_64": 56, "aarch64": 220, "riscv64": 220}.get(platform.machine())
+    number = {"x86_64": 56, "aarch64": 220, "riscv64": 220}.get(os.uname().machine)
     if number is None:
-        raise ContainerError(f"clone's system call number on {platform.machine()} is not known here")
+        raise ContainerError(f"clone's system call number on {os.uname().machine} is not known here")
     words = (number, flags | signal.SIGCHLD, 0, 0, 0, 0)
     ctypes.pythonapi.PyOS_BeforeFork()
     pid = int(_libc.syscall(*map(ctypes.c_long, words)))
