@@ -56,6 +56,7 @@ def cloned(config: Config) -> Iterator[Child]:
             except OSError as error:
                 raise namespaces.refusal(error) from None
             if pid == 0:
+                ours.close()  # or the child would never see it end
                 init.main(config, its)
         child = Child(pid, os.pidfd_open(pid), ours)
         try:

@@ -24,9 +24,9 @@ def main(config: Config, channel: socket.socket) -> NoReturn:
     """
     try:
         explain.i_am("init")
-        forget_the_caller(channel)
         if channel.recv(16) != b"go":
             os._exit(125)  # end of file: the runtime died before it was ready
+        forget_the_caller(channel)
         set_up(config, channel)
         execute(config.command, environment(config))
     except ContainerError as error:

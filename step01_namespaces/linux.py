@@ -97,9 +97,9 @@ def close_range(first: int, last: int) -> None:
     _call("close_range", ctypes.c_uint(first), ctypes.c_uint(last), 0, shown=(first, last, 0))
 
 
-def write_file(path: str, text: str) -> None:
+def write_file(path: str | os.PathLike[str], text: str) -> None:
     """Write to a file of the kernel's (in /proc or /sys): one write(2) to a file that exists, never a new one."""
-    explain.line(f"echo {text} > {path}")
+    explain.line(f"echo {text} > {os.fspath(path)}")
     fd = os.open(path, os.O_WRONLY)
     try:
         os.write(fd, text.encode())

@@ -1,0 +1,103 @@
+"""What the user types. No system calls here: the commands check their words and hand over to container.py."""
+
+import os
+import re
+import signal
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from . import container, explain
+from .cgroups import Limits
+from .config import Config
+from .errors import ContainerError, complain, sentence
+
+PROGRAM = __package__
+WORDS_AS_TYPED = {"allow_interspersed_args": False}  # options end at the first word that is none
+
+app = typer.Typer(help="Docker in nine steps: containers by hand.", add_completion=False, rich_markup_mode=None)
+
+
+@app.callback()
+def commands() -> None:
+    """Keeps `run` a command of its own while it is the only one."""
+
+
+@app.command(context_settings=WORDS_AS_TYPED)
+def run(
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND [ARG]...", help="The program and its arguments.")],
+    interactive: Annotated[bool, typer.Option("-i", "--interactive", help="Keep standard input open.")] = False,
+    tty: Annotated[bool, typer.Option("-t", "--tty", help="Give the container a terminal.")] = False,
+    hostname: Annotated[str, typer.Option(help="The container's host name.  [default: its id]")] = "",
+    memory: Annotated[str, typer.Option("-m", "--memory", help="Most memory: a number with b, k, m or g.")] = "",
+    cpus: Annotated[float | None, typer.Option(help="Most CPU time, in processors: 0.5 is half of one.")] = None,
+    cpu_shares: Annotated[int | None, typer.Option(help="Weight against others when CPUs are short: 1024.")] = None,
+    cpuset_cpus: Annotated[str | None, typer.Option(help="The processors to run on: 0-2,7.")] = None,
+    pids_limit: Annotated[int | None, typer.Option(help="Most processes and threads.")] = None,
+    tell: Annotated[bool, typer.Option("--explain", envvar="MYDOCKER_EXPLAIN", help="Show each system call.")] = False,
+) -> int:
+    """Run a command in a new container."""
+    if tell:
+        explain.enable()
+    if interactive and tty and not os.isatty(0):
+        raise ContainerError("-it needs a terminal as standard input, and this is none: leave out -t")
+    own_id = container.new_id()
+    config = Config(
+        id=own_id,
+        command=command,
+        hostname=check_hostname(hostname) if hostname else own_id,
+        interactive=interactive,
+        tty=tty,
+        limits=Limits(parse_size(memory) if memory else None, cpus, cpu_shares, cpuset_cpus, pids_limit),
+    )
+    return container.run(config)
+
+
+def check_hostname(name: str) -> str:
+    """A host name that sethostname(2) takes (64 bytes) and programs can read: hostname(7)."""
+    label = "[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
+    if len(name) > 64 or not re.fullmatch(rf"{label}(\.{label})*", name):
+        raise ContainerError(f"--hostname {name!r}: at most 64 letters, digits, hyphens inside and dots between")
+    return name
+
+
+def parse_size(text: str) -> int:
+    """Bytes, from a number with a unit as Docker writes it: 64m, 1.5g, 4096b."""
+    match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,18})?)([bkmg]?)b?", text.lower(), re.ASCII)
+    if not match:
+        raise ContainerError(f"--memory {text!r}: a number with b, k, m or g, such as 64m")
+    return int(float(match[1]) * 1024 ** "bkmg".index(match[2] or "b"))
+
+
+def main() -> NoReturn:
+    """The whole program: run what was typed, turn every failure into one line and an exit code."""
+    have_standard_streams()
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, unwind)
+    try:
+        code = app(sys.argv[1:] or ["--help"], prog_name=f"python -m {PROGRAM}", standalone_mode=False)
+        sys.stdout.flush()
+    except ContainerError as error:
+        complain(str(error))
+        code = error.code
+    except typer.TyperException as error:
+        complain(error.format_message())
+        code = 125
+    except OSError as error:
+        complain(sentence(error))
+        code = 125
+    sys.exit(code)
+
+
+def have_standard_streams() -> None:
+    """A caller may have closed 0, 1 or 2; then the next file opened would be taken for standard input."""
+    while (fd := os.open("/dev/null", os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+
+
+def unwind(number: int, _frame: object) -> NoReturn:
+    """Die of a signal only after everything begun has been undone."""
+    sys.exit(128 + number)
