@@ -1,0 +1,51 @@
+# `make help` lists what there is to do. What a target needs, tools/setup.sh installs first.
+SHELL = /bin/bash
+export PYTHON ?= python3
+export PATH := $(PATH):/usr/sbin:/sbin# runc, ip, nft: not in an ordinary user's PATH on Debian
+.NOTPARALLEL:
+.PHONY: help run test test-v2 lint diff bench clean
+
+STEPS := $(patsubst %/__main__.py,%,$(sort $(wildcard step[0-9][0-9]_*/__main__.py)))
+ifdef STEP
+  NN := $(if $(filter 1 2 3 4 5 6 7 8 9,$(STEP)),0)$(STEP)
+  CHOSEN := $(filter step$(NN)_%,$(STEPS))
+  $(if $(CHOSEN),,$(error there is no step $(STEP) here yet; there are: $(STEPS)))
+else
+  CHOSEN := $(lastword $(STEPS))
+endif
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo 'STEP=03 picks a step for run, test, diff and bench. As root, or with sudo, the tests that need root run too.'
+
+run: ## a shell in a container of the newest step (with no terminal: a short tour)
+	@tools/setup.sh run
+	@tools/tour.sh $(CHOSEN)
+
+test: ## install what the suite needs, then run it; ARGS='-k name -x' goes to pytest
+	@tools/setup.sh test
+	@.venv/bin/python -m pytest $(if $(STEP),--step $(NN)) $(ARGS)
+
+test-v2: ## the tests that want cgroup v2, in a small virtual machine
+	@tools/setup.sh v2
+	@.venv/bin/python tests/vm/machine.py python3 -m pytest $(ARGS)
+
+lint: ## ruff, mypy --strict, shellcheck, and that the chain of steps is whole
+	@tools/setup.sh lint
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy $(STEPS) tests tools
+	@if command -v shellcheck >/dev/null; then set -x; shellcheck tools/*.sh .ci/run; fi
+	.venv/bin/python tools/chain.py check
+
+diff: ## make diff STEP=03: what chapter 3 changes
+	@$(if $(STEP),,echo 'which chapter? For example: make diff STEP=03' >&2; exit 2)
+	@$(PYTHON) tools/chain.py diff $(NN)
+
+bench: ## how fast start-up and import are, beside unshare, runc, Podman and tar; ARGS=--quick for a glance
+	@tools/setup.sh run
+	@.venv/bin/python tools/bench.py $(if $(STEP),--step $(NN)) $(ARGS)
+
+clean: ## what the commands above have put into this folder (README.md tells where containers live)
+	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,440 @@
+"""How long a container takes to start, what it weighs, how long an image takes to import: `make bench`.
+
+All is measured in one run and in turn (A B C, A B C, …), so that a machine that is slow, or grows slow halfway, is slow
+for everybody; what counts is the ratio. Nothing outlives the run but a tar file in .cache/: the containers have a state
+directory of their own, and Podman its own storage and, run by root, its own network and mount namespace.
+"""
+
+import ctypes
+import itertools
+import json
+import os
+import platform
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+PROJECT = Path(__file__).resolve().parent.parent
+CACHE = PROJECT / ".cache" / "bench"
+ROOT = os.geteuid() == 0
+MB = 1_000_000
+
+# The aims. They are shown and never enforced: they hold on most machines, not on all.
+ABOVE_TYPER = 0.025  # seconds that `run true` may take beyond `import typer`
+OF_PODMAN = 0.5  # what part it may take of `podman run --rm --network none`
+OF_TAR = 1.5  # how many times as long as `tar -x` importing may take
+INDEPENDENT = 1.1  # … and starting from a large image, or one of many, as long as from a small and only one
+
+# runc and cgroupfs do without systemd, and these limits a root without CAP_SYS_RESOURCE may set: containers.conf(5).
+CONTAINERS_CONF = """\
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+events_logger = "none"
+[containers]
+default_ulimits = ["nofile=1024:1024", "nproc=1000:1000"]
+"""
+
+numbers = itertools.count()
+terminal = Console(stderr=True)
+
+
+class Failed(Exception):
+    """A command did not exit with 0. The message says which, and what it said."""
+
+
+@dataclass
+class Contender:
+    """One line of the table: a command, and what was measured of it."""
+
+    name: str
+    argv: Callable[[Sequence[str]], list[str]]  # what to run, given the command that is to run inside
+    env: dict[str, str]
+    alone: list[float] = field(default_factory=list)  # seconds, one run after another
+    crowd: list[float] = field(default_factory=list)  # seconds until the last of several started together is done
+    largest: int = 0  # KiB: the peak of its largest process, VmHWM of proc_pid_status(5)
+    together: int = 0  # KiB: the peak of all its processes together, the sum of Pss of proc_pid_smaps(5)
+
+    def start(self, *command: str) -> subprocess.Popen[bytes]:
+        argv = self.argv(command or ["true"])
+        # Errors go to a file, not a pipe: a process that is left behind would hold a pipe open.
+        return subprocess.Popen(
+            argv, cwd=PROJECT, env=self.env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors
+        )
+
+    def finish(self, process: subprocess.Popen[bytes]) -> None:
+        if process.wait():
+            raise Failed(f"{self.name}: exit {process.returncode}: {last_error()}")
+
+    def once(self) -> float:
+        began = time.perf_counter()
+        self.finish(self.start())
+        return time.perf_counter() - began
+
+    def at_once(self, how_many: int) -> float:
+        began = time.perf_counter()
+        for process in [self.start() for _ in range(how_many)]:
+            self.finish(process)
+        return time.perf_counter() - began
+
+    def weigh(self) -> None:
+        """Watch the memory of all its processes while it sleeps for a moment.
+
+        Not by getrusage(2): its ru_maxrss counts this process's own memory, which the child shares until it execs.
+        """
+        others = set(descendants())
+        process = self.start("sleep", "0.5")
+        while process.poll() is None:
+            own = [pid for pid in descendants() if pid not in others]
+            self.largest = max(self.largest, *(kib(pid, "status", "VmHWM:") for pid in own), 0)
+            self.together = max(self.together, sum(kib(pid, "smaps_rollup", "Pss:") for pid in own))
+            time.sleep(0.01)
+        self.finish(process)
+
+
+errors = tempfile.TemporaryFile()  # noqa: SIM115  what the measured commands say on standard error
+
+
+def last_error() -> str:
+    errors.seek(0)
+    lines = errors.read().decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "without a word"
+
+
+def descendants() -> Iterator[int]:
+    """Every process below this one."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(stat.parent.name))
+    found = children.get(os.getpid(), [])
+    while found:
+        yield from found
+        found = [child for pid in found for child in children.get(pid, [])]
+
+
+def kib(pid: int, file: str, name: str) -> int:
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/{file}").read_text().splitlines():
+            if line.startswith(name):
+                return int(line.split()[1])
+    return 0
+
+
+def adopt_orphans() -> None:
+    """Podman's conmon leaves its parent at once. As subreaper, prctl(2), we become its parent, and see its memory."""
+    pr_set_child_subreaper = 36
+    ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1, 0, 0, 0)
+
+
+# ------------------------------------------------------------------------------------------------- what is compared
+
+
+def environment(state: Path) -> dict[str, str]:
+    """None of the caller's PYTHON… variables: they would change what starting Python costs."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "USER", "XDG_RUNTIME_DIR") if name in os.environ}
+    return kept | {"MYDOCKER_ROOT": str(state), "CONTAINERS_CONF": str(state / "containers.conf")}
+
+
+def has_images(step: str) -> bool:
+    return step >= "step03"
+
+
+def start_up(step: str, state: Path) -> Contender:
+    run = [step, "run", "busybox"] if has_images(step) else [step, "run"]  # steps 1 and 2 run on the host's files
+    return Contender(" ".join([*run, "true"]), before(sys.executable, "-m", *run), environment(state))
+
+
+def call(step: str, state: Path, *words: str) -> None:
+    """Another command of the runtime's than `run`. Raises Failed."""
+    Contender(" ".join([step, *words]), always(sys.executable, "-m", step, *words), environment(state)).once()
+
+
+def before(*words: str) -> Callable[[Sequence[str]], list[str]]:
+    return lambda command: [*words, *command]
+
+
+def always(*words: str) -> Callable[[Sequence[str]], list[str]]:
+    return lambda _: [*words]
+
+
+def just_typer(command: Sequence[str]) -> list[str]:
+    then = f"; import time; time.sleep({command[1]})" if command[0] == "sleep" else ""
+    return [sys.executable, "-c", "import typer" + then]
+
+
+def peers(scratch: Path, rootfs: Path | None, cleanup: ExitStack, notes: list[str]) -> Iterator[Contender]:
+    env = environment(scratch)
+    yield Contender('python -c "import typer"', just_typer, env)
+    unshare = ["unshare", "-fmpuin" if ROOT else "-rfmpuin", "--mount-proc"]
+    yield Contender(" ".join([*unshare, "true"]), before(*unshare), env)
+    if not rootfs:
+        notes.append("runc, podman: there is no step with images yet, so nothing for them to run")
+        return
+    yield runc(scratch, rootfs, env)
+    try:
+        podman = podman_with_image(scratch, rootfs, env, cleanup)
+    except (Failed, FileNotFoundError) as error:
+        notes.append(f"podman: {error}")
+        return
+    for options in ("--rm --network none", "--rm"):
+        yield Contender(f"podman run {options}", before(*podman, "run", *options.split(), "busybox"), env)
+
+
+def runc(scratch: Path, rootfs: Path, env: dict[str, str]) -> Contender:
+    """What Docker and Podman call in the end: https://github.com/opencontainers/runtime-spec, one bundle a command."""
+
+    def argv(command: Sequence[str]) -> list[str]:
+        bundle = scratch / f"bundle-{command[0]}"
+        if not bundle.exists():
+            bundle.mkdir()
+            subprocess.run(["runc", "spec", *([] if ROOT else ["--rootless"]), "-b", bundle], check=True)
+            config = json.loads((bundle / "config.json").read_text())
+            config["process"] |= {"args": list(command), "terminal": False}
+            config["root"] = {"path": str(rootfs)}
+            (bundle / "config.json").write_text(json.dumps(config))
+        return ["runc", "--root", str(scratch / "runc"), "run", "-b", str(bundle), f"bench{next(numbers)}"]
+
+    return Contender("runc run", argv, env)
+
+
+def podman_with_image(scratch: Path, rootfs: Path, env: dict[str, str], cleanup: ExitStack) -> list[str]:
+    """The words that call a Podman which has `rootfs` as its image busybox. Raises Failed."""
+    (scratch / "containers.conf").write_text(CONTAINERS_CONF)
+    podman = ["podman", *(f"--{name}={scratch / 'podman' / name}" for name in ("root", "runroot", "tmpdir"))]
+    if ROOT:
+        # Podman's bridge, its firewall rules and its mounts: in namespaces that vanish with this process.
+        hold = ["unshare", "--net", "--mount", "sh", "-c", "echo ready; exec sleep infinity"]
+        holder = cleanup.enter_context(subprocess.Popen(hold, stdout=subprocess.PIPE))
+        cleanup.callback(holder.kill)
+        assert holder.stdout
+        holder.stdout.readline()
+        podman = ["nsenter", f"--target={holder.pid}", "--net", "--mount", *podman]
+    else:
+        # The process that keeps rootless Podman's user namespace open.
+        cleanup.callback(subprocess.run, [*podman, "system", "migrate"], env=env, capture_output=True)
+    archive = scratch / "busybox.tar"
+    subprocess.run(["tar", "-C", rootfs, "-cf", archive, "."], check=True)
+    Contender("podman import", always(*podman, "import", str(archive), "busybox"), env).once()
+    return podman
+
+
+def tree(rootfs: Path, size: int) -> Path:
+    """A tar file of `rootfs` and, in /opt, about `size` bytes of this machine's /usr, 30 kB a file. Made once."""
+    archive = CACHE / f"image-{size // MB}MB.tar"
+    if archive.exists():
+        return archive
+    CACHE.mkdir(parents=True, exist_ok=True)
+    half = archive.with_suffix(".half")
+    with terminal.status(f"making {archive}"), tarfile.open(half, "w") as tar:
+        tar.add(rootfs, ".")
+        taken = files = 0
+        for copy in itertools.count():  # a small machine's /usr goes in more than once
+            for folder, folders, names in os.walk("/usr"):
+                folders.sort()
+                inside = f"opt/{copy}/{Path(folder).relative_to('/usr')}"
+                tar.add(folder, inside, recursive=False)
+                for path in (Path(folder, name) for name in sorted(names)):
+                    length = path.lstat().st_size
+                    # A large file waits until there are small ones enough to keep the mean at 30 kB.
+                    if taken + length > 30_000 * (files + 300) or not (path.is_symlink() or os.access(path, os.R_OK)):
+                        continue
+                    tar.add(path, f"{inside}/{path.name}")
+                    taken, files = taken + length, files + 1
+                    if taken >= size:
+                        half.rename(archive)
+                        return archive
+    raise AssertionError("count() never ends")
+
+
+# ----------------------------------------------------------------------------------------------------- the measuring
+
+
+def in_turn(what: str, rounds: int, contenders: Sequence[Contender], measure: Callable[[Contender], None]) -> None:
+    with terminal.status("") as status:
+        for turn in range(rounds):
+            status.update(f"{what}: {turn + 1} of {rounds}")
+            for contender in contenders:
+                measure(contender)
+
+
+def only_those_that_run(contenders: Sequence[Contender], notes: list[str]) -> list[Contender]:
+    """Run each once: this warms the caches, and finds what is not installed or does not work here."""
+    able = []
+    for contender in contenders:
+        try:
+            contender.once()
+            able.append(contender)
+        except (Failed, FileNotFoundError) as error:
+            notes.append(str(error))
+    return able
+
+
+def measure_import(steps: Sequence[str], archive: Path, scratch: Path, rounds: int) -> list[Contender]:
+    """`tar -x` and each step's `import`, of the same archive, each into a fresh folder of the same file system."""
+
+    def measure(contender: Contender) -> None:
+        with tempfile.TemporaryDirectory(dir=scratch) as target:
+            contender.env = environment(Path(target))
+            os.sync()  # not to wait for what the one before has left to write
+            contender.alone.append(contender.once())
+
+    tar = Contender(f"tar -x of {archive.stat().st_size // MB} MB", lambda _: [*unpack, tar.env["MYDOCKER_ROOT"]], {})
+    unpack = ["tar", "-xf", str(archive), "-C"]
+    imports = [
+        Contender(f"{step} import", always(sys.executable, "-m", step, "import", str(archive), "large"), {})
+        for step in steps
+    ]
+    in_turn("import", rounds, [tar, *imports], measure)
+    return [tar, *imports]
+
+
+def measure_images(step: str, rootfs: Path, scratch: Path, rounds: int, how_many: int) -> list[Contender]:
+    """Start-up from an image of 10 MB, from one of 300 MB, and from the small one among many."""
+    small, large, many = (scratch / name for name in ("small", "large", "many"))
+    for store, size in ((small, 10 * MB), (large, 300 * MB), (many, 10 * MB)):
+        call(step, store, "import", str(tree(rootfs, size)), "busybox")
+    with terminal.status(f"importing {how_many} images"), ThreadPoolExecutor(os.cpu_count()) as pool:
+        one_file = scratch / "one_file"
+        one_file.mkdir()
+        (one_file / "name").write_text("a small image")
+        list(pool.map(lambda index: call(step, many, "import", str(one_file), f"image{index}"), range(how_many - 1)))
+    contenders = [start_up(step, store) for store in (small, large, many)]
+    for contender, which in zip(contenders, ("of 10 MB", "of 300 MB", f"of 10 MB, among {how_many}"), strict=True):
+        contender.name = f"{step} run true, image {which}"
+        contender.once()
+    in_turn("images", rounds, contenders, lambda contender: contender.alone.append(contender.once()))
+    return contenders
+
+
+# ------------------------------------------------------------------------------------------------------- the table
+
+
+def verdict(text: str, met: bool) -> str:
+    return f"{text}: " + ("[green]met[/]" if met else "[yellow]missed[/]")
+
+
+def start_up_aims(contender: Contender, just_typer: Contender, podman: Contender | None) -> str:
+    taken = median(contender.alone)
+    above = taken - median(just_typer.alone)
+    aims = [verdict(f"{1000 * above:+.0f} of {1000 * ABOVE_TYPER:.0f} ms", above <= ABOVE_TYPER)]
+    if podman:
+        part = taken / median(podman.alone)
+        aims.append(verdict(f"{part:.2f} of {OF_PODMAN} podman", part < OF_PODMAN))
+    return ", ".join(aims)
+
+
+def row(table: Table, contender: Contender, base: Contender, aim: str = "") -> None:
+    def times(values: list[float], base_values: list[float]) -> list[str]:
+        if not values:
+            return ["", "", ""]
+        least, middle = (f"{1000 * value:.0f}" for value in (min(values), median(values)))
+        return [least, middle, f"{median(values) / median(base_values):.2f}"]
+
+    def mib(kib: int) -> str:
+        return f"{kib / 1024:.1f}" if kib else ""
+
+    crowd = times(contender.crowd, base.crowd)[1:]
+    memory = [mib(contender.largest), mib(contender.together)]
+    table.add_row(escape(contender.name), *times(contender.alone, base.alone), *crowd, *memory, aim)
+
+
+def new_table(runs: int, crowd: int) -> Table:
+    pipe = not sys.stdout.isatty()
+    table = Table(box=None if pipe else box.SIMPLE_HEAD, pad_edge=False, header_style="" if pipe else "bold")
+    table.add_column("")
+    for heading in (
+        "min\nms",
+        f"median\nof {runs}",
+        "ratio",
+        f"{crowd} at\nonce, ms",
+        "ratio",
+        "peak\nMiB",
+        "all\nMiB",
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("aim")
+    return table
+
+
+def main(
+    step: Annotated[int, typer.Option(help="Measure this step alone, not all.")] = 0,
+    quick: Annotated[bool, typer.Option(help="Fewer runs: a glance, no measurement.")] = False,
+) -> None:
+    """Time every step's containers beside unshare, runc and Podman, and its import beside tar."""
+    steps = sorted(path.parent.name for path in PROJECT.glob("step[0-9][0-9]_*/__main__.py"))
+    newest = next(filter(has_images, reversed(steps)), None)
+    chosen = [name for name in steps if not step or name.startswith(f"step{step:02}_")]
+    runs, crowd, crowds, imports, images = (5, 10, 1, 1, 20) if quick else (50, 20, 3, 3, 200)
+    notes: list[str] = []
+
+    with ExitStack() as cleanup:
+        scratch = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="mydocker-bench-")))
+        rootfs = None
+        if newest:
+            start_up(newest, scratch / "rootfs").once()  # makes itself the image busybox
+            [rootfs] = scratch.glob("rootfs/images/*/rootfs")
+        others = only_those_that_run(list(peers(scratch, rootfs, cleanup, notes)), notes)
+        ours = only_those_that_run([start_up(name, scratch / name) for name in chosen], notes)
+        contenders = [*others, *ours]
+        in_turn("start-up", runs, contenders, lambda contender: contender.alone.append(contender.once()))
+        in_turn("at once", crowds, contenders, lambda contender: contender.crowd.append(contender.at_once(crowd)))
+        adopt_orphans()
+        in_turn("memory", 1, contenders, Contender.weigh)
+
+        table = new_table(runs, crowd)
+        just_typer = contenders[0]
+        podman = next((contender for contender in others if "--network none" in contender.name), None)
+        for contender in contenders:
+            row(table, contender, just_typer, start_up_aims(contender, just_typer, podman) if contender in ours else "")
+
+        with_images = list(filter(has_images, chosen))
+        if rootfs and with_images:
+            tar, *importers = measure_import(with_images, tree(rootfs, 300 * MB), scratch, imports)
+            table.add_section()
+            row(table, tar, tar)
+            for contender in importers:
+                ratio = median(contender.alone) / median(tar.alone)
+                row(table, contender, tar, verdict(f"{ratio:.2f} of {OF_TAR} tar", ratio <= OF_TAR))
+            small, *rest = measure_images(with_images[-1], rootfs, scratch, runs, images)
+            table.add_section()
+            row(table, small, small)
+            for contender in rest:
+                ratio = median(contender.alone) / median(small.alone)
+                row(table, contender, small, verdict(f"{ratio:.2f} of {INDEPENDENT}", ratio <= INDEPENDENT))
+
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    console.print(
+        f"Linux {platform.release()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
+        f"{'root' if ROOT else 'an ordinary user'}"
+    )
+    console.print(table)
+    console.print(
+        "ratio: of the medians, to the first line of each group, in this run. peak: the largest process; "
+        "all: every process together while `sleep` runs inside.",
+        highlight=False,
+    )
+    for note in notes:
+        console.print(f"not measured: {note}", markup=False, highlight=False)
+    broken = len(chosen) - len(ours)
+    sys.exit(1 if broken else 0)
+
+
+if __name__ == "__main__":
+    typer.run(main)

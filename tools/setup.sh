@@ -1,0 +1,122 @@
+#!/usr/bin/env bash
+# Installs what a target of the Makefile needs, and nothing that is there already:
+#
+#   tools/setup.sh run    .venv with the nine steps and what they import
+#   tools/setup.sh lint   … and ruff, mypy, pytest; shellcheck
+#   tools/setup.sh test   … and the programs that the suite compares with and looks through
+#   tools/setup.sh v2     … and the virtual machine
+#
+# Python's packages go into .venv. Programs come from apt-get, as root or through sudo; where neither is to be had, the
+# missing ones are named and the suite skips what needs them. PYTHON=… chooses the interpreter.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+PATH=$PATH:/usr/sbin:/sbin # runc, ip: an ordinary user's PATH on Debian leaves them out
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+fail() { say "$*"; exit 1; }
+
+# For whom, the package, the command or file that shows it is there, and why.
+packages() {
+    cat <<'END'
+lint  shellcheck        shellcheck                      reads the shell scripts
+test  busybox-static    busybox                         the default image; without it the host's own tools are copied
+test  podman            podman                          the oracle: what a test says of Docker must hold for Podman too
+test  runc              runc                            Podman runs its containers with it; `make bench` alone as well
+test  conmon            conmon                          Podman's process that stays with a container
+test  netavark          /usr/lib/podman/netavark        Podman's network
+test  aardvark-dns      /usr/lib/podman/aardvark-dns    Podman's name server
+test  strace            strace                          holds --explain against the system calls that really happened
+test  tmux              tmux                            a terminal to type into
+test  procps            ps                              who is still running
+test  iproute2          ip                              which links and addresses are there
+test  util-linux        nsenter                         into a container's namespaces; unshare, findmnt, lsns
+test  xz-utils          xz                              archives to import
+test  zstd              zstd                            archives to import
+v2    qemu-system-x86   qemu-system-x86_64              the machine with cgroup v2 (its kernel is fetched when it starts)
+END
+}
+
+# Root, or sudo that asks for nothing, or that can ask: at a terminal, and of one who is allowed to use it.
+may_be_root() {
+    [ "$(id -u)" = 0 ] && return
+    command -v sudo >/dev/null || return
+    sudo -n true 2>/dev/null || { [ -t 0 ] && id -nG | grep -qwE 'sudo|wheel|admin'; }
+}
+
+apt_install() { # PACKAGE…: quietly, but with apt's own words when it fails
+    command -v apt-get >/dev/null && may_be_root || return
+    say "installing $* (apt-get)"
+    local log sudo=() apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0)
+    [ "$(id -u)" = 0 ] || sudo=(sudo)
+    log=$(mktemp)
+    "${sudo[@]}" "${apt[@]}" update >"$log" 2>&1 || true # offline: the packages may be in apt's cache
+    if ! "${sudo[@]}" "${apt[@]}" install -y --no-install-recommends "$@" </dev/null >>"$log" 2>&1; then
+        tail -n 5 "$log" >&2
+        rm -f "$log"
+        return 1
+    fi
+    rm -f "$log"
+}
+
+programs() { # KIND…: install the packages of these kinds that are missing; name those that we cannot
+    local kind package shows missing=()
+    while read -r kind package shows _; do
+        [[ " $* " == *" $kind "* ]] || continue
+        if [[ $shows == /* ]]; then [ -e "$shows" ]; else command -v "$shows" >/dev/null; fi || missing+=("$package")
+    done < <(packages)
+    [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}" ||
+        say "not installed: ${missing[*]}. What needs them is skipped. To have it all: sudo apt-get install" \
+            "--no-install-recommends ${missing[*]} (Fedora, Arch: the packages of the same or nearly the same names)"
+}
+
+executable_of() { readlink -f "$("$1" -c 'import sys; print(sys.executable)')"; }
+
+old() { ! "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; }
+
+make_venv() {
+    local python=${PYTHON:-python3}
+    command -v "$python" >/dev/null || fail "there is no $python: install Python 3.11 or newer (apt-get install python3)"
+    ! old "$python" || fail "$("$python" --version) is too old: install 3.11 or newer, then: make PYTHON=python3.12 …"
+    # Root's tests also run as an ordinary user, who cannot look into root's home, where pyenv for one keeps its Pythons.
+    if [ "$(id -u)" = 0 ] && [ "$python" = python3 ] && [ -x /usr/bin/python3 ] && ! old /usr/bin/python3 &&
+        ! setpriv --reuid=65534 --regid=65534 --clear-groups "$(executable_of python3)" -c '' 2>/dev/null; then
+        say "using /usr/bin/python3, since only root can reach $(executable_of python3)"
+        python=/usr/bin/python3
+    fi
+    [ ! -e .venv ] || [ -w .venv ] || fail ".venv belongs to somebody else: remove it (sudo rm -r .venv) and try again"
+
+    say "making .venv"
+    if "$python" -c 'import venv, ensurepip' 2>/dev/null ||
+        apt_install "$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"; then
+        "$python" -m venv --clear .venv
+    elif "$python" -m pip --version >/dev/null 2>&1; then # lend .venv the pip from outside
+        "$python" -m venv --clear --without-pip .venv
+        printf '#!/bin/sh\nexec "%s" -m pip --python "%s/.venv/bin/python" "$@"\n' "$python" "$PWD" >.venv/bin/pip
+        chmod +x .venv/bin/pip
+    else
+        fail "$python cannot make a virtual environment: have its venv package installed (apt-get install python3-venv)"
+    fi
+    made_of >.venv/.made
+}
+
+# What .venv is made of. Another interpreter there, or a checkout that was moved, and it has to be made anew.
+made_of() { echo "$PWD $(readlink -f .venv/bin/python)"; }
+
+virtual_environment() { # EXTRA: "" or "[dev]"
+    if [ ! -x .venv/bin/python ] || [ "$(made_of)" != "$(cat .venv/.made 2>/dev/null)" ]; then make_venv; fi
+    [ ".venv/.has$1" -nt pyproject.toml ] && return
+    say "installing Python packages into .venv (pip)"
+    .venv/bin/pip install --quiet --disable-pip-version-check --editable ".$1" ||
+        fail "pip could not install them, for the reason above"
+    touch .venv/.has ".venv/.has$1"
+    # `sudo make test` in somebody's checkout: leave them nothing that they cannot remove.
+    [ "$(id -u)" != 0 ] || chown -R --reference=. .venv ./*.egg-info
+}
+
+case ${1:-} in
+run) virtual_environment "" ;;
+lint) programs lint; virtual_environment "[dev]" ;;
+test) programs test; virtual_environment "[dev]" ;;
+v2) programs test v2; virtual_environment "[dev]" ;;
+*) fail "usage: tools/setup.sh run|lint|test|v2" ;;
+esac

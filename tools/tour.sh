@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# `make run`: a shell in a container of step $1. Without a terminal, a short tour of what is different inside.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+step=$1
+image=(busybox)
+case $step in step01_* | step02_*) image=() ;; esac # they run on the host's files
+run=("-m" "$step" run)
+
+if [ -t 0 ] && [ -t 1 ]; then
+    echo "A shell in a container of $step; leave it with: exit"
+    exec .venv/bin/python "${run[@]}" -it "${image[@]}" sh
+fi
+
+tour() { # COMMAND…
+    echo "\$ python ${run[*]} ${image[*]} $*"
+    .venv/bin/python "${run[@]}" "${image[@]}" "$@"
+    echo
+}
+echo "Each command below runs in a new container of its own."
+echo
+tour hostname
+tour ps
+tour ls /
+tour id
+echo "For a shell inside, type this in a terminal: make run"
