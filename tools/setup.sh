@@ -25,6 +25,7 @@ test  runc              runc                            Podman runs its containe
 test  conmon            conmon                          Podman's process that stays with a container
 test  netavark          /usr/lib/podman/netavark        Podman's network
 test  aardvark-dns      /usr/lib/podman/aardvark-dns    Podman's name server
+test  iptables          iptables                        … and the rules it sets for that network
 test  strace            strace                          holds --explain against the system calls that really happened
 test  tmux              tmux                            a terminal to type into
 test  procps            ps                              who is still running
@@ -33,6 +34,7 @@ test  util-linux        nsenter                         into a container's names
 test  xz-utils          xz                              archives to import
 test  zstd              zstd                            archives to import
 v2    qemu-system-x86   qemu-system-x86_64              the machine with cgroup v2 (its kernel is fetched when it starts)
+v2    e2fsprogs         mkfs.ext4                       its disk
 END
 }
 
@@ -69,20 +71,12 @@ programs() { # KIND…: install the packages of these kinds that are missing; na
             "--no-install-recommends ${missing[*]} (Fedora, Arch: the packages of the same or nearly the same names)"
 }
 
-executable_of() { readlink -f "$("$1" -c 'import sys; print(sys.executable)')"; }
-
 old() { ! "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; }
 
 make_venv() {
     local python=${PYTHON:-python3}
     command -v "$python" >/dev/null || fail "there is no $python: install Python 3.11 or newer (apt-get install python3)"
     ! old "$python" || fail "$("$python" --version) is too old: install 3.11 or newer, then: make PYTHON=python3.12 …"
-    # Root's tests also run as an ordinary user, who cannot look into root's home, where pyenv for one keeps its Pythons.
-    if [ "$(id -u)" = 0 ] && [ "$python" = python3 ] && [ -x /usr/bin/python3 ] && ! old /usr/bin/python3 &&
-        ! setpriv --reuid=65534 --regid=65534 --clear-groups "$(executable_of python3)" -c '' 2>/dev/null; then
-        say "using /usr/bin/python3, since only root can reach $(executable_of python3)"
-        python=/usr/bin/python3
-    fi
     [ ! -e .venv ] || [ -w .venv ] || fail ".venv belongs to somebody else: remove it (sudo rm -r .venv) and try again"
 
     say "making .venv"

@@ -6,16 +6,16 @@ cd "$(dirname "$0")/.."
 step=$1
 image=(busybox)
 case $step in step01_* | step02_*) image=() ;; esac # they run on the host's files
-run=("-m" "$step" run)
+run=(-m "$step" run "${image[@]}")
 
 if [ -t 0 ] && [ -t 1 ]; then
     echo "A shell in a container of $step; leave it with: exit"
-    exec .venv/bin/python "${run[@]}" -it "${image[@]}" sh
+    exec .venv/bin/python -m "$step" run -it "${image[@]}" sh
 fi
 
 tour() { # COMMAND…
-    echo "\$ python ${run[*]} ${image[*]} $*"
-    .venv/bin/python "${run[@]}" "${image[@]}" "$@"
+    echo "\$ python ${run[*]} $*"
+    .venv/bin/python "${run[@]}" "$@"
     echo
 }
 echo "Each command below runs in a new container of its own."
