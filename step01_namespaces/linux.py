@@ -71,7 +71,8 @@ def clone(flags: CLONE) -> int:
         return 0
     error = ctypes.get_errno() if pid < 0 else 0
     ctypes.pythonapi.PyOS_AfterFork_Parent()
-    explain.call("clone", [explain.Raw(f"child_stack=NULL, flags={explain.show(flags)}|SIGCHLD")], pid, error)
+    shown = f"{explain.show(flags)}|SIGCHLD" if flags else "SIGCHLD"
+    explain.call("clone", [explain.Raw(f"child_stack=NULL, flags={shown}")], pid, error)
     if error:
         raise OSError(error, f"clone({explain.show(flags)}): {os.strerror(error)}")
     return pid
@@ -87,9 +88,9 @@ def sethostname(name: str) -> None:
     _call("sethostname", name, len(name))
 
 
-def prctl(operation: PR, argument: IntEnum) -> None:
-    """prctl(2), for the operations that take one argument."""
-    _call("prctl", operation, argument, 0, 0, 0, shown=(operation, argument))
+def prctl(operation: PR, argument: int, name: str) -> None:
+    """prctl(2), for the operations that take one number, which strace calls by its `name`."""
+    _call("prctl", operation, argument, 0, 0, 0, shown=(operation, explain.Raw(name)))
 
 
 def close_range(first: int, last: int) -> None:

@@ -5,7 +5,6 @@ directory `mydocker/<id>` in the tree; its limits are files there, and writing a
 Kernel documents: admin-guide/cgroup-v1/, admin-guide/cgroup-v2.rst.
 """
 
-import fcntl
 import math
 import os
 import signal
@@ -78,11 +77,11 @@ def created(name: str, limits: Limits) -> Iterator[Cgroup]:
     cgroup = Cgroup()
     try:
         if trees:
-            with locked(trees[0].base):  # nobody may sweep a directory that its maker has not locked yet
+            with linux.locked(trees[0].base):  # nobody may sweep a directory that its maker has not locked yet
                 sweep(trees)
                 for tree in trees:
                     cgroup.directories.append(make_directory(tree.base / name))
-                    cgroup.locks.append(lock(cgroup.directories[-1], fcntl.LOCK_EX))
+                    cgroup.locks.append(linux.lock(cgroup.directories[-1]))
         for tree, directory in zip(trees, cgroup.directories, strict=True):
             apply(limits, tree, directory)
         yield cgroup
@@ -260,32 +259,11 @@ def make_directory(directory: Path) -> Path:
 # Clean-up
 
 
-def lock(directory: Path, how: int) -> int:
-    """Lock a directory (flock(2)); the kernel lets go when we close the descriptor, or die. Raises BlockingIOError."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(fd, how)
-    except OSError:
-        os.close(fd)
-        raise
-    return fd
-
-
-@contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Hold the lock of a directory."""
-    held = lock(directory, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        os.close(held)
-
-
 def sweep(trees: list[Tree]) -> None:
     """Remove the cgroups of runtimes that were killed: those whose lock nobody holds."""
     for directory in (entry for tree in trees for entry in tree.base.iterdir() if entry.is_dir()):
         with suppress(BlockingIOError, FileNotFoundError):
-            held = lock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = linux.lock(directory, wait=False)
             remove(directory)
             os.close(held)
 

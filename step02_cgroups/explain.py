@@ -4,6 +4,7 @@ There is one logger. The runtime and the container's init both write to it, each
 the order of the lines is the order of events.
 """
 
+import errno
 import os
 from collections.abc import Iterable
 from enum import IntEnum, IntFlag
@@ -38,8 +39,6 @@ def line(text: str) -> None:
 def call(name: str, args: Iterable[object], result: int = 0, error: int = 0) -> None:
     """Tell of one system call: `error` is its errno, 0 if it succeeded with `result`."""
     if _out is not None:
-        import errno
-
         outcome = f"-1 {errno.errorcode.get(error, error)} ({os.strerror(error)})" if error else str(result)
         line(f"{name}({', '.join(map(show, args))}) = {outcome}")
 

@@ -28,6 +28,7 @@ def main(config: Config, channel: socket.socket) -> NoReturn:
             os._exit(125)  # end of file: the runtime died before it was ready
         forget_the_caller(channel)
         set_up(config, channel)
+        die_with_the_runtime(channel)
         execute(config.command, environment(config))
     except ContainerError as error:
         channel.send(f"{error.code} {error}".encode(errors="surrogateescape"))
@@ -71,7 +72,6 @@ def set_up(config: Config, channel: socket.socket) -> None:
     elif not config.interactive:
         null = os.open("/dev/null", os.O_RDONLY)
         os.dup2(null, 0)
-    die_with_the_runtime(channel)
 
 
 def own_mounts() -> None:
@@ -93,7 +93,7 @@ def die_with_the_runtime(channel: socket.socket) -> None:
 
     If the runtime died before this line there is nobody left to die with: then the channel has ended.
     """
-    linux.prctl(PR.PR_SET_PDEATHSIG, signal.SIGKILL)
+    linux.prctl(PR.PR_SET_PDEATHSIG, signal.SIGKILL, "SIGKILL")
     try:
         channel.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK)
         os._exit(125)  # not "nothing yet" but end of file
@@ -110,9 +110,8 @@ def environment(config: Config) -> dict[str, str]:
 def execute(command: list[str], env: dict[str, str]) -> NoReturn:
     """Become `command`: execve(2). Raises ContainerError 127 if there is no such program, 126 if it cannot run."""
     path = find_program(command[0], env["PATH"])
-    explain.line(
-        f"execve({explain.show(path)}, {explain.show(command)}, {explain.show(list(map('='.join, env.items())))})"
-    )
+    settings = [f"{name}={value}" for name, value in env.items()]
+    explain.line(f"execve({', '.join(map(explain.show, (path, command, settings)))})")
     try:
         os.execve(path, command, env)
     except FileNotFoundError:

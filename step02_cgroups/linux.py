@@ -4,9 +4,13 @@ Each raises OSError when the kernel says no, and each is told by --explain.
 """
 
 import ctypes
+import fcntl
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum, IntFlag
+from pathlib import Path
 
 from . import explain
 from .errors import ContainerError
@@ -72,7 +76,8 @@ def clone(flags: CLONE) -> int:
         return 0
     error = ctypes.get_errno() if pid < 0 else 0
     ctypes.pythonapi.PyOS_AfterFork_Parent()
-    explain.call("clone", [explain.Raw(f"child_stack=NULL, flags={explain.show(flags)}|SIGCHLD")], pid, error)
+    shown = f"{explain.show(flags)}|SIGCHLD" if flags else "SIGCHLD"
+    explain.call("clone", [explain.Raw(f"child_stack=NULL, flags={shown}")], pid, error)
     if error:
         raise OSError(error, f"clone({explain.show(flags)}): {os.strerror(error)}")
     return pid
@@ -93,9 +98,9 @@ def sethostname(name: str) -> None:
     _call("sethostname", name, len(name))
 
 
-def prctl(operation: PR, argument: IntEnum) -> None:
-    """prctl(2), for the operations that take one argument."""
-    _call("prctl", operation, argument, 0, 0, 0, shown=(operation, argument))
+def prctl(operation: PR, argument: int, name: str) -> None:
+    """prctl(2), for the operations that take one number, which strace calls by its `name`."""
+    _call("prctl", operation, argument, 0, 0, 0, shown=(operation, explain.Raw(name)))
 
 
 def close_range(first: int, last: int) -> None:
@@ -117,3 +122,27 @@ def write_file(path: str | os.PathLike[str], text: str) -> None:
         os.write(fd, text.encode())
     finally:
         os.close(fd)
+
+
+def lock(directory: Path, shared: bool = False, wait: bool = True) -> int:
+    """Lock a directory: flock(2). The kernel lets go when the descriptor returned is closed, or its process dies.
+
+    Raises BlockingIOError if somebody holds it and we are not to `wait`.
+    """
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+@contextmanager
+def locked(directory: Path, shared: bool = False, wait: bool = True) -> Iterator[None]:
+    """Hold a directory's lock."""
+    held = lock(directory, shared, wait)
+    try:
+        yield
+    finally:
+        os.close(held)

@@ -1,0 +1,5 @@
+"""`python -m` starts here."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,218 @@
+"""Tar archives, unpacked as if each were written by an enemy: tar(5), pax(1).
+
+An archive may name `/etc/passwd`, or `../../etc/passwd`, or first a symbolic link to `/` and then a file behind it. We
+do not try to see through such tricks. The process that unpacks first makes the target its root directory: whatever
+a path says, the kernel finds nothing outside.
+"""
+
+import bz2
+import gzip
+import io
+import lzma
+import os
+import signal
+import socket
+import stat
+import sys
+import tarfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+from . import explain, linux, namespaces, tree
+from .errors import ContainerError, sentence
+from .linux import CLONE, PR
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+OPENERS: dict[bytes, Callable[[Any], Any]] = {
+    b"\x1f\x8b": gzip.GzipFile,
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ\0": lzma.LZMAFile,
+    b"\x28\xb5\x2f\xfd": zstd.ZstdFile,
+}
+BROKEN = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, zstd.ZstdError, ValueError, OverflowError)
+XATTR = "SCHILY.xattr."  # the pax keyword before an extended attribute's name
+TENTH = 0.1  # seconds between two looks at the progress
+
+
+def unpack(source: int, target: Path, progress: Callable[[int], None]) -> int:
+    """Unpack the archive that the descriptor `source` reads into the directory `target`; return the bytes of its files.
+
+    Plain or compressed with gzip, bzip2, xz or zstd, a file or a pipe. `progress` is told how far `source` has been
+    read. Raises ContainerError if the archive is broken or ends too early.
+    """
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        with its:
+            # chroot(2) is root's: without root, become root in a user namespace first.
+            pid = linux.clone(CLONE.CLONE_NEWUSER if namespaces.ROOTLESS else CLONE(0))
+            if pid == 0:
+                ours.close()
+                unpack_confined(source, target, its)
+        try:
+            if namespaces.ROOTLESS:
+                namespaces.map_caller_to_root(pid)
+            ours.send(b"go")
+            ours.settimeout(TENTH)
+            while True:
+                try:
+                    verdict, _, result = os.fsdecode(ours.recv(65536)).partition(" ")
+                    break
+                except TimeoutError:
+                    progress(position(source))
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+    if verdict != "ok":
+        raise ContainerError(result or "the unpacking process was killed")
+    return int(result)
+
+
+def position(source: int) -> int:
+    """How far a file has been read, by whichever process shares its descriptor; 0 for a pipe."""
+    try:
+        return os.lseek(source, 0, os.SEEK_CUR)
+    except OSError:
+        return 0
+
+
+def unpack_confined(source: int, target: Path, channel: socket.socket) -> NoReturn:
+    """The child: lock itself into `target`, unpack there, report. All modules must be loaded before the chroot."""
+    try:
+        explain.i_am("unpacker")
+        linux.prctl(PR.PR_SET_PDEATHSIG, signal.SIGKILL, "SIGKILL")
+        if channel.recv(16) == b"go":
+            linux.chroot(str(target))
+            os.umask(0)
+            channel.send(f"ok {Unpacker().unpack(source)}".encode())
+    except ContainerError as error:
+        channel.send(os.fsencode(f"failed {error}"))
+    except BROKEN as error:
+        channel.send(os.fsencode(f"failed the archive is broken: {error}"))
+    except OSError as error:
+        channel.send(os.fsencode(f"failed the archive cannot be read: {sentence(error)}"))
+    finally:
+        os._exit(0)
+
+
+class Header(tarfile.TarInfo):
+    """A member's header, which also notices the end-of-archive mark: without it the archive was cut short."""
+
+    end_seen = False
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "Header":
+        Header.end_seen = Header.end_seen or buf.count(0) == tarfile.BLOCKSIZE
+        return super().frombuf(buf, encoding, errors)
+
+
+class Unpacker:
+    """Unpacks one archive into the root directory."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.folders: list[tarfile.TarInfo] = []
+
+    def unpack(self, source: int) -> int:
+        reader = open_compressed(source)
+        with tarfile.open(fileobj=reader, mode="r|", bufsize=2**20, tarinfo=Header, errorlevel=2) as archive:
+            for member in archive:
+                try:
+                    self.unpack_member(archive, member)
+                except OSError as error:
+                    raise ContainerError(f"{member.name!r} cannot be unpacked: {error.strerror or error}") from None
+        if not Header.end_seen:
+            raise ContainerError("the archive ends too early: its end mark is missing")
+        for folder in reversed(self.folders):  # last, as filling a directory changes its times
+            set_metadata(folder, inside(folder.name))
+        return self.size
+
+    def unpack_member(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        path = inside(member.name)
+        make_room(path, member)
+        if member.isdir():
+            path.mkdir(exist_ok=True)
+            self.folders.append(member)
+        elif member.issym():
+            path.symlink_to(member.linkname)
+            set_metadata(member, path)
+        elif member.islnk():
+            os.link(inside(member.linkname), path, follow_symlinks=False)
+        elif member.isfifo():
+            os.mkfifo(path)
+            set_metadata(member, path)
+        elif member.isreg():
+            self.unpack_file(archive, member, path)
+            set_metadata(member, path)
+        # What is left are devices: an image has no business with the host's disks.
+
+    def unpack_file(self, archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
+        reading = archive.extractfile(member)
+        assert reading is not None  # it is a regular file
+        chunks: Any = member.sparse or [(0, member.size)]  # of a sparse file, where it is not hole
+        with open(path, "xb", buffering=0) as writing:
+            for offset, size in chunks:
+                reading.seek(offset)
+                writing.seek(offset)
+                while size:
+                    data = reading.read(min(size, 2**20))
+                    if not data:
+                        raise ContainerError(f"the archive ends too early, inside {member.name!r}")
+                    write_all(writing.fileno(), data)
+                    size -= len(data)
+            writing.truncate(member.size)
+        self.size += member.size
+
+
+def open_compressed(source: int) -> IO[bytes]:
+    """A reader of the archive proper, whatever it is compressed with: told by the first bytes, as file(1) does."""
+    raw = io.BufferedReader(io.FileIO(source, closefd=False), 2**20)
+    start = raw.peek(8)
+    opener = next((opener for magic, opener in OPENERS.items() if start.startswith(magic)), None)
+    return raw if opener is None else opener(raw)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """write(2) may take less than it is given, as on a disk that is nearly full."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def inside(name: str) -> Path:
+    """The path of a member, from the root directory that we are confined to."""
+    return Path("/", os.path.normpath(f"/{name}").lstrip("/"))
+
+
+def make_room(path: Path, member: tarfile.TarInfo) -> None:
+    """Make missing parents, and remove what an earlier member of the same name has left."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+    if os.path.lexists(path) and not (member.isdir() and path.is_dir() and not path.is_symlink()):
+        if path.is_dir() and not path.is_symlink():
+            tree.remove(path)
+        else:
+            path.unlink()
+
+
+def set_metadata(member: tarfile.TarInfo, path: Path) -> None:
+    """Owner, mode, extended attributes and times of a member; in this order, as each undoes some of the next."""
+    if not namespaces.ROOTLESS:
+        os.lchown(path, member.uid, member.gid)
+    if not member.issym():
+        path.chmod(stat.S_IMODE(member.mode))
+    for keyword, value in member.pax_headers.items():
+        if keyword.startswith(XATTR):
+            tree.set_attribute(path, keyword.removeprefix(XATTR), os.fsencode(value))
+    time = nanoseconds(member)
+    os.utime(path, ns=(time, time), follow_symlinks=False)
+
+
+def nanoseconds(member: tarfile.TarInfo) -> int:
+    """A member's time of modification. tarfile makes it a float, which cannot hold nanoseconds: so read the text."""
+    whole, _, fraction = str(member.pax_headers.get("mtime", int(member.mtime))).partition(".")
+    return int(whole) * 10**9 + int(f"{fraction:0<9.9}")

@@ -1,0 +1,71 @@
+"""Where the runtime keeps what outlives a command: JSON files and directories, with no daemon to look after them.
+
+Any command may be killed at any instant. So what takes time is made in `tmp/`, in a directory that its maker holds
+locked, and renamed into place when it is whole; what lies in `tmp/` unlocked has no maker any more and is swept away.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from . import linux, tree
+
+
+def folder(name: str) -> Path:
+    """A directory of the store, made if missing.
+
+    The store is $MYDOCKER_ROOT, else /var/lib/mydocker, without root $XDG_DATA_HOME/mydocker. Nobody else may enter:
+    an image's setuid programs would be theirs to run.
+    """
+    if os.geteuid() == 0:
+        default = Path("/var/lib/mydocker")
+    else:
+        default = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "mydocker"
+    root = Path(os.environ.get("MYDOCKER_ROOT") or default).absolute()
+    with suppress(FileExistsError):
+        root.mkdir(parents=True)
+        root.chmod(0o700)
+    (root / name).mkdir(exist_ok=True)
+    return root / name
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds, or an empty dict if there is no such file."""
+    with suppress(FileNotFoundError):
+        return json.loads(path.read_text())
+    return {}
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a JSON file as a whole: a reader sees the old one or the new one, never a half."""
+    half = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        half.write_text(json.dumps(value, indent=2) + "\n")
+        half.rename(path)
+    finally:
+        half.unlink(missing_ok=True)
+
+
+@contextmanager
+def under_construction(name: str) -> Iterator[Path]:
+    """A new directory tmp/`name` to build in. What has not been renamed out of it by the end is removed."""
+    tmp = folder("tmp")
+    with linux.locked(tmp):  # nobody may sweep it before we have locked it
+        sweep(tmp)
+        (tmp / name).mkdir()
+        held = linux.lock(tmp / name)
+    try:
+        yield tmp / name
+    finally:
+        tree.remove(tmp / name)
+        os.close(held)
+
+
+def sweep(tmp: Path) -> None:
+    """Remove what commands that were killed have left in `tmp`."""
+    for leftover in tmp.iterdir():
+        with suppress(BlockingIOError), linux.locked(leftover, wait=False):
+            tree.remove(leftover)
