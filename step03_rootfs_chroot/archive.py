@@ -30,7 +30,7 @@ else:
     from backports import zstd
 
 OPENERS: dict[bytes, Callable[[Any], Any]] = {
-    b"\x1f\x8b": gzip.GzipFile,
+    b"\x1f\x8b": gzip.open,
     b"BZh": bz2.BZ2File,
     b"\xfd7zXZ\0": lzma.LZMAFile,
     b"\x28\xb5\x2f\xfd": zstd.ZstdFile,
@@ -93,9 +93,12 @@ def unpack_confined(source: int, target: Path, channel: socket.socket) -> NoRetu
     except ContainerError as error:
         channel.send(os.fsencode(f"failed {error}"))
     except BROKEN as error:
-        channel.send(os.fsencode(f"failed the archive is broken: {error}"))
+        kinds = "a tar archive, plain or compressed with gzip, bzip2, xz or zstd"
+        channel.send(os.fsencode(f"failed the archive is broken, or is not {kinds}: {error}"))
     except OSError as error:
         channel.send(os.fsencode(f"failed the archive cannot be read: {sentence(error)}"))
+    except BaseException as error:
+        channel.send(os.fsencode(f"failed unpacking: {error!r}"))
     finally:
         os._exit(0)
 
@@ -152,15 +155,15 @@ class Unpacker:
         # What is left are devices: an image has no business with the host's disks.
 
     def unpack_file(self, archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
-        reading = archive.extractfile(member)
-        assert reading is not None  # it is a regular file
-        chunks: Any = member.sparse or [(0, member.size)]  # of a sparse file, where it is not hole
+        """Copy the member's bytes; of a sparse file the archive holds only what is not hole, one piece after another."""
+        stream: Any = archive.fileobj
+        stream.seek(member.offset_data)
+        pieces: Any = member.sparse or [(0, member.size)]
         with open(path, "xb", buffering=0) as writing:
-            for offset, size in chunks:
-                reading.seek(offset)
+            for offset, size in pieces:
                 writing.seek(offset)
                 while size:
-                    data = reading.read(min(size, 2**20))
+                    data = stream.read(min(size, 2**20))
                     if not data:
                         raise ContainerError(f"the archive ends too early, inside {member.name!r}")
                     write_all(writing.fileno(), data)
