@@ -301,7 +301,14 @@ def measure_import(steps: Sequence[str], archive: Path, scratch: Path, rounds: i
         Contender(f"{step} import", always(sys.executable, "-m", step, "import", str(archive), "large"), {})
         for step in steps
     ]
+
+    def weigh(contender: Contender) -> None:
+        with tempfile.TemporaryDirectory(dir=scratch) as target:
+            contender.env = environment(Path(target))
+            contender.weigh()
+
     in_turn("import", rounds, [tar, *imports], measure)
+    in_turn("memory of import", 1, [tar, *imports], weigh)
     return [tar, *imports]
 
 
@@ -427,7 +434,7 @@ def main(
     console.print(table)
     console.print(
         "ratio: of the medians, to the first line of each group, in this run. peak: the largest process; "
-        "all: every process together while `sleep` runs inside.",
+        "all: every process together, with `sleep` inside.",
         highlight=False,
     )
     for note in notes:
