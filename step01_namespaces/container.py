@@ -6,6 +6,7 @@ Everything that has to be undone is entered on one ExitStack, which undoes it in
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -37,8 +38,8 @@ def run(config: Config) -> int:
         child = cleanup.enter_context(cloned(config))
         if namespaces.ROOTLESS:
             namespaces.map_caller_to_root(child.pid)
-        master = start(child)
         cleanup.enter_context(signals_forwarded(child))
+        master = start(child)
         if master is not None:
             terminal.attend(master, child.pidfd, config.interactive)
             kill(child)  # it has ended, unless the caller's terminal went away first
@@ -89,9 +90,18 @@ def start(child: Child) -> int | None:
 
 @contextmanager
 def signals_forwarded(child: Child) -> Iterator[None]:
-    """Pass signals on to the container instead of dying of them. What the caller ignores (nohup) stays ignored."""
+    """Pass signals on to the container, once its command runs; until then undo what was begun, and end.
+
+    What the caller ignores (nohup) stays ignored.
+    """
 
     def forward(number: int, _frame: object) -> None:
+        try:
+            runs = child.channel.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        except BlockingIOError:
+            runs = False  # neither news nor the end of the channel, so no exec yet
+        if not runs:
+            sys.exit(128 + number)
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(child.pidfd, number)
 

@@ -208,6 +208,8 @@ def find_trees() -> list[Tree]:
         base = parent / "mydocker"
         with suppress(OSError):  # not ours to write: no limits from this one
             make_directory(base)
+            if not os.access(base, os.W_OK):
+                continue  # root's
             if kind == "cgroup":
                 trees.append(Tree(base, 1, CONTROLLERS & set(options.split(","))))
             elif enabled := hand_down(parent) & hand_down(base):

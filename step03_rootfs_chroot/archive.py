@@ -155,7 +155,7 @@ class Unpacker:
         # What is left are devices: an image has no business with the host's disks.
 
     def unpack_file(self, archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
-        """Copy the member's bytes; of a sparse file the archive holds only what is not hole, one piece after another."""
+        """Copy the member's bytes. Of a sparse file the archive holds only what is not hole, piece after piece."""
         stream: Any = archive.fileobj
         stream.seek(member.offset_data)
         pieces: Any = member.sparse or [(0, member.size)]

@@ -184,6 +184,7 @@ def parse_size(text: str) -> int:
 def main() -> NoReturn:
     """The whole program: run what was typed, turn every failure into one line and an exit code."""
     have_standard_streams()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a caller that ignores it would have our children reaped for us
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, unwind)
@@ -196,6 +197,9 @@ def main() -> NoReturn:
     except typer.TyperException as error:
         complain(error.format_message())
         code = 125
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # as `images | head -1`; Python would try once more at its end
+        code = 128 + signal.SIGPIPE
     except OSError as error:
         complain(sentence(error))
         code = 125
@@ -207,6 +211,8 @@ def have_standard_streams() -> None:
     while (fd := os.open("/dev/null", os.O_RDWR)) <= 2:
         os.set_inheritable(fd, True)
     os.close(fd)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  Python has made them None
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
 
 
 def unwind(number: int, _frame: object) -> NoReturn:

@@ -11,7 +11,7 @@ import signal
 import termios
 import tty
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 
 from . import explain, linux
 from .linux import MS
@@ -35,8 +35,7 @@ def become_terminal() -> int:
     and only if it has none: hence the setsid(2) before.
     """
     master, slave = os.openpty()
-    with suppress(OSError):
-        termios.tcsetwinsize(slave, termios.tcgetwinsize(callers_terminal()))
+    copy_size(slave)
     explain.call("ioctl", [slave, explain.Raw("TIOCSCTTY"), 0])
     fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
     for standard in (0, 1, 2):
@@ -45,9 +44,11 @@ def become_terminal() -> int:
     return master
 
 
-def callers_terminal() -> int:
-    """The first of the standard streams that is a terminal, or -1."""
-    return next((fd for fd in (0, 1, 2) if os.isatty(fd)), -1)
+def copy_size(terminal: int) -> None:
+    """Give `terminal` the size of the caller's window, if one of the standard streams is a window."""
+    window = next((fd for fd in (0, 1, 2) if os.isatty(fd)), None)
+    if window is not None:
+        termios.tcsetwinsize(terminal, termios.tcgetwinsize(window))
 
 
 def attend(master: int, ended: int, interactive: bool) -> None:
@@ -55,11 +56,9 @@ def attend(master: int, ended: int, interactive: bool) -> None:
 
     Returns early when the caller's own terminal is gone.
     """
-    with os.fdopen(master, "rb", buffering=0), ExitStack() as cleanup:
-        if interactive:
-            cleanup.enter_context(raw(0))
-        cleanup.enter_context(size_followed(master))
-        with suppress(OSError):  # EIO: one of the two terminals has hung up; EPIPE: nobody reads our output
+    # EIO: one of the two terminals has hung up. EPIPE: nobody reads our output.
+    with suppress(OSError, termios.error), os.fdopen(master, "rb", buffering=0), size_followed(master):
+        with raw(0) if interactive else nullcontext():
             relay(master, ended, interactive)
 
 
@@ -96,12 +95,8 @@ def raw(fd: int) -> Iterator[None]:
 def size_followed(master: int) -> Iterator[None]:
     """Give the container's terminal the size of the caller's window, now and whenever that changes (SIGWINCH)."""
 
-    def follow(*_: object) -> None:
-        with suppress(OSError):
-            termios.tcsetwinsize(master, termios.tcgetwinsize(callers_terminal()))
-
-    before = signal.signal(signal.SIGWINCH, follow)
-    follow()
+    before = signal.signal(signal.SIGWINCH, lambda *_: copy_size(master))
+    copy_size(master)
     try:
         yield
     finally:
