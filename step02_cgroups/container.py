@@ -39,14 +39,7 @@ def run(config: Config) -> int:
         child = cleanup.enter_context(cloned(config))
         if namespaces.ROOTLESS:
             namespaces.map_caller_to_root(child.pid)
-<<<<<<< step02_cgroups
         cgroup.add(child.pid)
-        cleanup.enter_context(signals_forwarded(child))
-        master = start(child)
-||||||| step01_namespaces before the edit
-        master = start(child)
-=======
->>>>>>> step01_namespaces
         cleanup.enter_context(signals_forwarded(child))
         master = start(child)
         if master is not None:

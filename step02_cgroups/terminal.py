@@ -56,24 +56,10 @@ def attend(master: int, ended: int, interactive: bool) -> None:
 
     Returns early when the caller's own terminal is gone.
     """
-<<<<<<< step02_cgroups
-    # EIO: one of the two terminals has hung up. EPIPE: nobody reads our output.
-    with suppress(OSError, termios.error), os.fdopen(master, "rb", buffering=0), size_followed(master):
-        with raw(0) if interactive else nullcontext():
-            relay(master, ended, interactive)
-||||||| step01_namespaces before the edit
-    with os.fdopen(master, "rb", buffering=0), ExitStack() as cleanup:
-        if interactive:
-            cleanup.enter_context(raw(0))
-        cleanup.enter_context(size_followed(master))
-        with suppress(OSError):  # EIO: one of the two terminals has hung up; EPIPE: nobody reads our output
-            relay(master, ended, interactive)
-=======
     keyboard = raw(0) if interactive else nullcontext()
     # EIO: one of the two terminals has hung up. EPIPE: nobody reads our output.
     with suppress(OSError, termios.error), os.fdopen(master, "rb", buffering=0), size_followed(master), keyboard:
         relay(master, ended, interactive)
->>>>>>> step01_namespaces
 
 
 @contextmanager

@@ -56,10 +56,10 @@ def attend(master: int, ended: int, interactive: bool) -> None:
 
     Returns early when the caller's own terminal is gone.
     """
+    keyboard = raw(0) if interactive else nullcontext()
     # EIO: one of the two terminals has hung up. EPIPE: nobody reads our output.
-    with suppress(OSError, termios.error), os.fdopen(master, "rb", buffering=0), size_followed(master):
-        with raw(0) if interactive else nullcontext():
-            relay(master, ended, interactive)
+    with suppress(OSError, termios.error), os.fdopen(master, "rb", buffering=0), size_followed(master), keyboard:
+        relay(master, ended, interactive)
 
 
 @contextmanager
