@@ -10,7 +10,8 @@ run=(-m "$step" run "${image[@]}")
 
 if [ -t 0 ] && [ -t 1 ]; then
     echo "A shell in a container of $step; leave it with: exit"
-    exec .venv/bin/python -m "$step" run -it "${image[@]}" sh
+    .venv/bin/python -m "$step" run -it "${image[@]}" sh || [ $? != 125 ] # only that is our failure, not the shell's
+    exit
 fi
 
 tour() { # COMMAND…
