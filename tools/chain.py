@@ -1,0 +1,287 @@
+"""Keeps the cumulative steps honest: each is the one before plus one feature, and nothing else.
+
+    python3 tools/chain.py diff 3     what chapter 3 changes
+    python3 tools/chain.py carry 1    takes an edit made in step 1 forward, through every later step
+    python3 tools/chain.py check      does every step stand alone, and leave its predecessor as it was?
+
+It needs nothing but Python and git, so that it runs before anything is installed.
+"""
+
+import argparse
+import ast
+import io
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+
+BUDGET = 25  # lines of its predecessor that a step may remove or alter
+# What a reader can be asked for: ten minutes for step 1, an evening for the last. More is a warning.
+CODE_LINES_STEP_1, CODE_LINES = 350, 2500
+# compression.zstd came with Python 3.14; an older Python does not list it.
+STANDARD_LIBRARY = sys.stdlib_module_names | {"compression"}
+
+
+def git(where: Path, *args: str, ok: range = range(1)) -> subprocess.CompletedProcess[bytes]:
+    """Run git in a directory. An exit code that is not in `ok` ends the program with git's own words."""
+    done = subprocess.run(["git", *args], cwd=where, capture_output=True)
+    if done.returncode not in ok:
+        sys.exit(f"chain: git {args[0]}: {done.stderr.decode(errors='replace').strip()}")
+    return done
+
+
+def find_steps(root: Path) -> list[Path]:
+    """The steps that exist, in order; they must be 1, 2, 3 … without a gap."""
+    # A folder without files is what git leaves of a step (its __pycache__) on a branch that lacks it.
+    steps = sorted(path for path in root.glob("step[0-9][0-9]_*") if path.is_dir() and contents(path))
+    for number, step in enumerate(steps, start=1):
+        if step.name[4:6] != f"{number:02}":
+            sys.exit(f"chain: {step.name} stands where step {number:02} should: a number is missing or used twice")
+    return steps or sys.exit(f"chain: there are no steps (step01_…) in {root}")
+
+
+def is_code(name: str) -> bool:
+    """Whether the chain is concerned with this file: not the chapter's text, nor what Python and editors leave."""
+    parts = PurePosixPath(name).parts
+    return name != "README.md" and not any(part == "__pycache__" or part.startswith(".") for part in parts)
+
+
+def contents(step: Path) -> dict[str, bytes]:
+    """The step's files as they stand, by their path inside the step."""
+    names = {path.relative_to(step).as_posix(): path for path in sorted(step.rglob("*")) if path.is_file()}
+    return {name: path.read_bytes() for name, path in names.items() if is_code(name)}
+
+
+# --- diff ---
+
+
+@dataclass(frozen=True)
+class Change:
+    """How one file differs from the step before."""
+
+    kind: str  # new, changed or removed
+    name: str
+    added: int  # lines
+    removed: int
+
+
+def git_diff(old: Path, new: Path, name: str, option: str) -> str:
+    """One file's change between two steps, as git-diff(1) prints it, whatever the reader has configured."""
+    sides = [f"{step.name}/{name}" if (step / name).exists() else os.devnull for step in (old, new)]
+    fixed = ("--no-index", "--no-ext-diff", "--no-textconv", "--no-prefix", "--minimal")
+    return git(new.parent, "diff", *fixed, option, "--", *sides, ok=range(2)).stdout.decode(errors="replace")
+
+
+def changes(old: Path, new: Path) -> list[Change]:
+    """Every file that differs: first the new ones, then those changed, then those removed."""
+    before, after = contents(old), contents(new)
+    found = []
+    for name in before.keys() | after.keys():
+        if before.get(name) != after.get(name):
+            kind = "new" if name not in before else "changed" if name in after else "removed"
+            counts = re.match(r"(\d+)\t(\d+)", git_diff(old, new, name, "--numstat"))  # none if empty or binary
+            found.append(Change(kind, name, *(map(int, counts.groups()) if counts else (0, 0))))
+    return sorted(found, key=lambda change: (change.kind != "new", change.kind, change.name))
+
+
+def cost(found: list[Change]) -> int:
+    """How many lines of its predecessor's code a step removes or alters; a changed line counts once."""
+    return sum(change.removed for change in found if change.name.endswith(".py"))
+
+
+def diff(steps: list[Path], number: int, summary_only: bool) -> int:
+    """Show what a chapter changes: at one look first, then line by line."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `diff 3 | head` is no error
+    new = steps[number - 1]
+    if number == 1:
+        print(f"{new.name} is the start of the chain; there is nothing before it. Its files, to be read whole:\n")
+        for name, content in contents(new).items():
+            print(f"  {name:<28}{len(content.splitlines()):>6} lines")
+        return 0
+    old = steps[number - 2]
+    found = changes(old, new)
+    print(f"{new.name} against {old.name} (without README.md, the chapter itself)\n")
+    for change in found:
+        print(f"  {change.kind:<9}{change.name:<28}{f'+{change.added}':>6}{f'-{change.removed}':>6}")
+    print(f"\n  budget: {cost(found)} of {BUDGET} lines of {old.name} removed or altered")
+    colour = "always" if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else "never"
+    for change in [] if summary_only else found:
+        print("\n" + git_diff(old, new, change.name, f"--color={colour}"), end="")
+    return 0
+
+
+# --- carry ---
+
+
+def committed(commit: str, step: Path) -> dict[str, bytes]:
+    """The step's files as they were in a commit, by their path inside the step."""
+    archive = git(step.parent, "archive", "--format=tar", commit, "--", step.name, ok=range(256))
+    if archive.returncode:
+        sys.exit(f"chain: {step.name} is not in {commit}, so its edits cannot be told: commit it before you carry")
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
+        files = {member.name.partition("/")[2]: tar.extractfile(member) for member in tar if member.isfile()}
+        return {name: file.read() for name, file in files.items() if file and is_code(name)}
+
+
+def merge(old: Path, new: Path, name: str, base: bytes) -> str:
+    """Make in `new` the edit that `old`'s file went through since `base`: git-merge-file(1). Returns what is wrong."""
+    with tempfile.NamedTemporaryFile() as before:
+        before.write(base)
+        before.flush()
+        labels = ["-L", new.name, "-L", f"{old.name} before the edit", "-L", old.name]
+        files = [f"{new.name}/{name}", before.name, f"{old.name}/{name}"]
+        conflicts = git(new.parent, "merge-file", "--diff3", *labels, *files, ok=range(256)).returncode
+    if conflicts > 127:  # git's own failure, before it has written anything
+        return "git cannot merge this kind of file; left as it was"
+    return f"{conflicts} marked by <<<<<<<" if conflicts else ""
+
+
+def carry_over(old: Path, new: Path, before: dict[str, bytes]) -> bool:
+    """Take what changed in `old` since `before` into `new`, file by file; true if nothing is left to a person.
+
+    All files are done even after a conflict: the next run starts from `new`, and never looks at `old` again.
+    """
+    after, ours = contents(old), contents(new)
+    clean = True
+    for name in sorted(before.keys() | after.keys()):
+        base, edited, mine = before.get(name), after.get(name), ours.get(name)
+        target = new / name
+        if edited in (base, mine):
+            continue  # not edited, or there already
+        done, wrong = "copied", ""
+        if mine == base:  # the same in both steps, or new: what happened there happens here
+            if edited is None:
+                target.unlink()
+                done = "removed"
+            else:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(old / name, target)
+        elif edited is None:
+            wrong = f"removed in {old.name}, but it is another here; left as it was"
+        elif mine is None:
+            wrong = f"edited in {old.name}, but there is none here; left as it was"
+        else:
+            done, wrong = "merged", merge(old, new, name, base or b"")
+        print(f"  {'CONFLICT' if wrong else done:<9} {new.name}/{name}{wrong and ': '}{wrong}")
+        clean = clean and not wrong
+    return clean
+
+
+def carry(steps: list[Path], revision: str) -> int:
+    """Take the edits made in the first of these steps since `revision` forward, one step at a time, to the last."""
+    for step in steps:
+        for name, content in contents(step).items():
+            if re.search(rb"^<{7} ", content, re.MULTILINE):
+                sys.exit(f"chain: {step.name}/{name} still has conflict markers (<<<<<<<); resolve them first")
+    if len(steps) == 1:
+        print(f"{steps[0].name} is the last step: there is nothing to carry on to")
+        return 0
+    # Every step's old content is read before anything is written. The commit is told by its id, so that going on after
+    # a conflict is right even if somebody commits in between.
+    commit = git(steps[0].parent, "rev-parse", "--verify", "--short", revision + "^{commit}").stdout.decode().strip()
+    before = [committed(commit, step) for step in steps[:-1]]
+    if before[0] == contents(steps[0]):
+        print(f"{steps[0].name} is as in {revision}: nothing to carry (if the edit is committed, use --base HEAD~1)")
+        return 0
+    for (old, new), base in zip(pairwise(steps), before, strict=True):
+        print(f"{old.name} -> {new.name}")
+        if not carry_over(old, new, base):
+            print(f"\nStopped; later steps are untouched. Put right what is in CONFLICT in {new.name}, then go on with")
+            print(f"    python3 tools/chain.py carry {int(new.name[4:6])} --base {commit}")
+            return 1
+    print("\nCarried to the last step. Now: python3 tools/chain.py check")
+    return 0
+
+
+# --- check ---
+
+
+def dependencies(root: Path) -> set[str]:
+    """The modules that pyproject.toml's runtime dependencies bring: each of ours is imported by its own name."""
+    requirements = tomllib.loads((root / "pyproject.toml").read_text())["project"].get("dependencies", [])
+    return {re.split(r"[^\w.-]", text.strip())[0].lower().replace("-", "_") for text in requirements}
+
+
+def foreign_imports(name: str, source: bytes, allowed: frozenset[str]) -> Iterator[str]:
+    """A finding for each import in a file, wherever it stands, that leads out of the step."""
+    try:
+        tree = ast.parse(source)
+    except SyntaxError as error:
+        yield f"{name}:{error.lineno}: does not parse: {error.msg}"
+        return
+    for node in (node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            if node.level >= len(PurePosixPath(name).parts):
+                yield f"{name}:{node.lineno}: this relative import leads out of the step"
+            continue
+        for alias in node.names:
+            target = f"{node.module}.{alias.name}" if isinstance(node, ast.ImportFrom) else alias.name
+            words = target.split(".")
+            if not any(".".join(words[:end]) in allowed for end in range(1, len(words) + 1)):
+                yield f"{name}:{node.lineno}: {target} is not in the step, standard library or declared dependencies"
+
+
+def check(steps: list[Path], root: Path) -> int:
+    """Print a table of all steps and, one on a line, whatever breaks the chain's rules; 1 if anything does."""
+    known = STANDARD_LIBRARY | dependencies(root)
+    findings: list[str] = []
+    print(f"{'step':<24}{'code':>6}{'lines':>7}{'added':>7}{'removed':>9}{'budget':>8}  new modules")
+    for number, step in enumerate(steps, start=1):
+        sources = {name: content for name, content in contents(step).items() if name.endswith(".py")}
+        lines = [line.strip() for content in sources.values() for line in content.splitlines()]
+        code = sum(1 for line in lines if line and not line.startswith(b"#"))
+        row = f"{step.name:<24}{code:>6}{len(lines):>7}"
+        if number > 1:
+            old = steps[number - 2].name
+            found = changes(steps[number - 2], step)
+            added = sum(change.added for change in found if change.kind == "changed")
+            new = " ".join(change.name for change in found if change.kind == "new")
+            row += f"{f'+{added}':>7}{f'-{cost(found)}':>9}{f'{cost(found)}/{BUDGET}':>8}  {new}"
+            findings += [f"{step.name}/{c.name}: dropped, but {old} has it" for c in found if c.kind == "removed"]
+            if cost(found) > BUDGET:
+                findings.append(f"{step.name}: {cost(found)} lines of {old} removed or altered; {BUDGET} are allowed")
+        print(row.rstrip())
+        for name, content in sources.items():
+            findings += foreign_imports(f"{step.name}/{name}", content, known | {step.name})
+        if code > (limit := CODE_LINES_STEP_1 if number == 1 else CODE_LINES):
+            print(f"  warning: {code} lines of code; a reader was promised {limit} at most")
+    print(*findings, sep="\n", end="\n" if findings else "")
+    return 1 if findings else 0
+
+
+def main() -> int:
+    """Read the command line. The exit code is 1 for a conflict, a finding or an error."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    here = Path(__file__).resolve().parent.parent
+    parser.add_argument("--root", type=Path, default=here, metavar="DIR", help="where the steps are (default: here)")
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("diff", help="show what a chapter changes")
+    command.add_argument("step", type=int)
+    command.add_argument("--stat", action="store_true", help="the summary alone")
+    command = commands.add_parser("carry", help="take a step's edit forward through all later steps")
+    command.add_argument("step", type=int)
+    command.add_argument("--base", default="HEAD", metavar="REV", help="the commit before the edit (default: HEAD)")
+    commands.add_parser("check", help="does every step stand alone and keep to its budget?")
+    args = parser.parse_args()
+    steps = find_steps(args.root)
+    if args.command == "check":
+        return check(steps, args.root)
+    if not 1 <= args.step <= len(steps):
+        sys.exit(f"chain: there is no step {args.step}; the steps here are 1 to {len(steps)}")
+    return diff(steps, args.step, args.stat) if args.command == "diff" else carry(steps[args.step - 1 :], args.base)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except OSError as error:  # no git, no pyproject.toml, a folder that may not be read
+        sys.exit(f"chain: {error}")
