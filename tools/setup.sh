@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what a target of the Makefile needs, and nothing that is there already:
 #
-#   tools/setup.sh run    .venv with the nine steps and what they import
+#   tools/setup.sh run    .venv with the nine steps and what they import; a static busybox, where that is easy
 #   tools/setup.sh lint   … and ruff, mypy, pytest; shellcheck
 #   tools/setup.sh test   … and the programs that the suite compares with and looks through
 #   tools/setup.sh v2     … and the virtual machine
@@ -18,8 +18,8 @@ fail() { say "$*"; exit 1; }
 # For whom, the package, the command or file that shows it is there, and why.
 packages() {
     cat <<'END'
+run   busybox-static    busybox                         the default image; without it the host's own tools are copied
 lint  shellcheck        shellcheck                      reads the shell scripts
-test  busybox-static    busybox                         the default image; without it the host's own tools are copied
 test  podman            podman                          the oracle: what a test says of Docker must hold for Podman too
 test  runc              runc                            Podman runs its containers with it; `make bench` alone as well
 test  conmon            conmon                          Podman's process that stays with a container
@@ -61,14 +61,19 @@ apt_install() { # PACKAGE…: quietly, but with apt's own words when it fails
 }
 
 programs() { # KIND…: install the packages of these kinds that are missing; name those that we cannot
-    local kind package shows missing=()
-    while read -r kind package shows _; do
+    local kind package shows why missing=() reasons=()
+    while read -r kind package shows why; do
         [[ " $* " == *" $kind "* ]] || continue
-        if [[ $shows == /* ]]; then [ -e "$shows" ]; else command -v "$shows" >/dev/null; fi || missing+=("$package")
+        if [[ $shows == /* ]]; then [ -e "$shows" ]; else command -v "$shows" >/dev/null; fi && continue
+        missing+=("$package")
+        reasons+=("$package: $why")
     done < <(packages)
-    [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}" ||
-        say "not installed: ${missing[*]}. What needs them is skipped. To have it all: sudo apt-get install" \
-            "--no-install-recommends ${missing[*]} (Fedora, Arch: the packages of the same or nearly the same names)"
+    [ ${#missing[@]} != 0 ] || return 0
+    apt_install "${missing[@]}" && return
+    say "these are missing, and what needs them is left out:"
+    printf '  %s\n' "${reasons[@]}" >&2
+    say "to have them: sudo apt-get install --no-install-recommends ${missing[*]}" \
+        "(Fedora, Arch: packages of like names)"
 }
 
 old() { ! "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; }
@@ -108,9 +113,12 @@ virtual_environment() { # EXTRA: "" or "[dev]"
 }
 
 case ${1:-} in
-run) virtual_environment "" ;;
+run)
+    if may_be_root </dev/null; then programs run; fi # without asking for a password: it works without, too
+    virtual_environment ""
+    ;;
 lint) programs lint; virtual_environment "[dev]" ;;
-test) programs test; virtual_environment "[dev]" ;;
-v2) programs test v2; virtual_environment "[dev]" ;;
+test) programs run test; virtual_environment "[dev]" ;;
+v2) programs run test v2; virtual_environment "[dev]" ;;
 *) fail "usage: tools/setup.sh run|lint|test|v2" ;;
 esac
