@@ -1,0 +1,220 @@
+"""How a test is run on every runtime that it concerns, and how the host is held to be as it was.
+
+A test that takes the fixture `runtime` says which step brings what it tests: `@pytest.mark.step(4)`. It then runs on
+that step and on every later one found in the repository, as root and as an unprivileged user, and on Podman, which
+keeps the test itself honest. Further marks: see MARKS.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests import host, image, oracle, rootless, session
+from tests.runtime import HOST_ENVIRONMENT, Missing, Runtime
+
+MARKS = [
+    "step(first, until=9): the step that brings what is tested; until: the last that behaves so (not Podman then)",
+    "ours_alone(reason): Podman does it differently, or cannot be asked",
+    "as_root(reason): not for an unprivileged user",
+    "as_user(reason): only for an unprivileged user",
+    "leaves(reason): the host is not compared afterwards",
+]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("runtimes")
+    group.addoption("--step", type=int, metavar="N", help="only what concerns step N")
+    group.addoption("--runtime", metavar="COMMAND", help="test this command, taken to have the features of --step N")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for mark in MARKS:
+        config.addinivalue_line("markers", mark)
+    if config.option.runtime and not config.option.step:
+        raise pytest.UsageError("--runtime COMMAND needs --step N: which step's features does it have?")
+    if not hasattr(config, "workerinput"):  # the controller; its workers inherit the directory
+        session.begin()
+    host.adopt_orphans()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        session.end()
+
+
+# ---- which runtimes a test is run on ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Candidate:
+    step: int
+    package: str = ""  # of this repository
+    command: str = ""  # or anybody's, of --runtime
+    rootless: bool = False
+
+    def __str__(self) -> str:
+        name = self.package.partition("_")[0] or ("given" if self.command else "podman")
+        return f"{name}-rootless" if self.rootless else name
+
+    @property
+    def podman(self) -> bool:
+        return not self.package and not self.command
+
+
+def candidates(config: pytest.Config) -> list[Candidate]:
+    if config.option.runtime:
+        steps = [Candidate(config.option.step, command=config.option.runtime)]
+    else:
+        found = sorted(path.parent.name for path in session.REPOSITORY.glob("step[0-9][0-9]_*/__main__.py"))
+        steps = [Candidate(int(name[4:6]), name) for name in found]
+    users = [Candidate(step.step, step.package, step.command, rootless=True) for step in steps]
+    return [*steps, *users, Candidate(9)]
+
+
+def concerns(candidate: Candidate, test: pytest.Item, config: pytest.Config) -> bool:
+    """Whether this runtime is one of those that the test's marks, and --step, ask for."""
+    mark = test.get_closest_marker("step")
+    assert mark, "a test that takes `runtime` needs @pytest.mark.step(N)"
+    first, until = mark.args[0], mark.kwargs.get("until", 9)
+    if test.get_closest_marker("as_root" if candidate.rootless else "as_user"):
+        return False
+    if candidate.podman:  # asked only about what the step brings, since the steps after it say the same
+        asked = config.option.step in (None, first) and not config.option.runtime
+        return asked and until == 9 and not test.get_closest_marker("ours_alone")
+    return first <= candidate.step <= until and config.option.step in (None, candidate.step)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "runtime" in metafunc.fixturenames:
+        chosen = [one for one in candidates(metafunc.config) if concerns(one, metafunc.definition, metafunc.config)]
+        metafunc.parametrize("runtime", chosen, ids=str, indirect=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With --step N: only tests that say which step they concern, and concern this one."""
+    if config.option.step is None:
+        return
+    keep: list[pytest.Item] = []
+    drop: list[pytest.Item] = []
+    for item in items:
+        mark = item.get_closest_marker("step")
+        concerned = mark and mark.args[0] <= config.option.step <= mark.kwargs.get("until", 9)
+        (keep if concerned else drop).append(item)
+    config.hook.pytest_deselected(items=drop)
+    items[:] = keep
+
+
+# ---- fixtures --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A directory of the test's own, as pytest's, but within reach of the unprivileged user: below are
+
+    `here`, where the runtime is started; `tmp`, its TMPDIR; `state`, for a MYDOCKER_ROOT of the test's own."""
+    callspec = getattr(request.node, "callspec", None)
+    candidate = callspec.params.get("runtime") if callspec else None
+    place = session.worker() / "test"
+    for path in (place, *(place / name for name in ("here", "tmp", "state"))):
+        path.mkdir()
+        if candidate and candidate.rootless and (user := rootless.user()):
+            os.chown(path, user, user)
+    yield place
+    shutil.rmtree(place, ignore_errors=True)
+
+
+@pytest.fixture
+def runtime(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Runtime]:
+    try:
+        made = build(request.param, tmp_path, request.config)
+    except Missing as missing:
+        pytest.skip(str(missing))
+    yield made
+    made.stop()
+
+
+def build(candidate: Candidate, tmp_path: Path, config: pytest.Config) -> Runtime:
+    if candidate.podman:
+        return oracle.podman(tmp_path / "here")
+    if not candidate.rootless and os.geteuid() != 0:
+        raise Missing("the tests are not run by root")
+    python, path, place = sys.executable, "", session.REPOSITORY
+    if candidate.command:
+        place = config.invocation_params.dir
+    if candidate.rootless and rootless.user() is not None:
+        python, path = rootless.interpreter()
+        place = rootless.packages(place)
+    command: tuple[str, ...] = (python, "-m", candidate.package)
+    if candidate.command:
+        first, *rest = shlex.split(candidate.command)
+        command = (python if re.fullmatch(r"python[\d.]*", first) else first, *rest)
+    environment = {
+        **HOST_ENVIRONMENT,
+        "HOME": str(tmp_path),
+        "TMPDIR": str(tmp_path / "tmp"),
+        "PYTHONPATH": ":".join(filter(None, [str(place), path])),  # an empty entry would mean the current directory
+        "MYDOCKER_ROOT": str(state_root(candidate)),
+    }
+    made = Runtime(
+        candidate.package or command[-1],
+        candidate.step,
+        command,
+        environment,
+        tmp_path / "here",
+        user=rootless.user() if candidate.rootless else None,
+        rootless=candidate.rootless,
+    )
+    if made.step >= 3:
+        made.image = "test"
+        if not Path(environment["MYDOCKER_ROOT"], "images").exists():
+            imported = made.call("import", str(image.tar()), "test")
+            assert imported.code == 0, f"the test image cannot be imported: {imported.err!r}"
+    return made
+
+
+def state_root(candidate: Candidate) -> Path:
+    """Where this worker's runtime of this kind keeps its images."""
+    place = session.worker() / f"state-of-{candidate}"
+    if not place.exists():
+        place.mkdir()
+        if candidate.rootless and (user := rootless.user()):
+            os.chown(place, user, user)
+    return place
+
+
+@pytest.fixture(autouse=True)
+def host_is_as_it_was(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
+    """After every test: no process, cgroup, mount, link, address, rule or temporary file more or less than before."""
+    if request.node.get_closest_marker("leaves"):
+        yield
+        return
+    files = [tmp_path / "here", tmp_path / "tmp"]
+    before = host.state(files)
+    yield
+    left = host.leaks(before, files)
+    host.clear(before)
+    if left:
+        pytest.fail("the host is not as it was:\n  " + "\n  ".join(left), pytrace=False)
+
+
+# ---- what was skipped, and why ---------------------------------------------------------------------------------------
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reasons = Counter(
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.getreports("skipped")
+        if isinstance(report.longrepr, tuple)
+    )
+    if reasons:
+        terminalreporter.section("not tested here")
+        for reason, number in reasons.most_common():
+            terminalreporter.line(f"{number:5} × {reason}")

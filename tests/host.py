@@ -1,0 +1,209 @@
+"""The host, as far as a runtime can leave something behind on it; and which of that is ours.
+
+Several tests run at once, each in a worker process of its own, on one host. So what is found must be attributed:
+processes by their ancestry (a worker is the reaper of all that its runtimes orphan), a cgroup by the processes in it,
+mounts and files by their path. What nobody can be shown to own has three seconds to vanish.
+"""
+
+import ctypes
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests import session
+
+State = dict[str, frozenset[str]]
+GRACE = 3.0  # seconds; the kernel and Podman finish some things after the exit that we see
+
+
+def adopt_orphans() -> None:
+    """PR_SET_CHILD_SUBREAPER of prctl(2): what our descendants orphan becomes our child, not the system's init's."""
+    ctypes.CDLL(None).prctl(36, 1)
+
+
+@dataclass(frozen=True)
+class Process:
+    pid: int
+    began: int  # clock ticks since boot: tells it from a later process of the same number
+    parent: int
+    state: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.pid} ({self.name})"
+
+    def signal(self, number: int) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+    def inner_pids(self) -> list[int]:
+        """Its numbers in the PID namespaces below ours; none for a process of the host."""
+        with suppress(OSError):
+            status = Path(f"/proc/{self.pid}/status").read_text()
+            if found := re.search(r"^NSpid:(.*)$", status, re.MULTILINE):
+                return [int(number) for number in found[1].split()[1:]]
+        return []
+
+
+def processes() -> Iterator[Process]:
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                name, _, rest = (entry / "stat").read_text().partition("(")[2].rpartition(")")
+                fields = rest.split()
+                yield Process(int(entry.name), int(fields[19]), int(fields[1]), fields[0], name)
+
+
+def descendants() -> list[Process]:
+    """All living processes below this worker."""
+    children: dict[int, list[Process]] = {}
+    for process in processes():
+        children.setdefault(process.parent, []).append(process)
+    found, queue = [], [os.getpid()]
+    while queue:
+        below = children.get(queue.pop(), [])
+        found += [process for process in below if process.state != "Z"]
+        queue += [process.pid for process in below]
+    return found
+
+
+def contained() -> list[Process]:
+    """Our descendants that live in a PID namespace of their own."""
+    return [process for process in descendants() if process.inner_pids()]
+
+
+def init() -> Process:
+    """The PID 1 of the one container that the test has running."""
+    (found,) = (process for process in contained() if process.inner_pids() == [1])
+    return found
+
+
+def wait_until(true: Callable[[], object], what: str, patience: float = 10.0) -> None:
+    deadline = time.monotonic() + patience
+    while not true():
+        assert time.monotonic() < deadline, f"not within {patience} seconds: {what}"
+        time.sleep(0.01)
+
+
+# ---- what there is ---------------------------------------------------------------------------------------------------
+
+
+def state(files: list[Path]) -> State:
+    return {
+        "process": frozenset(map(str, descendants())),
+        "cgroup": frozenset(cgroups()),
+        "mount": frozenset(mounts()),
+        "network": frozenset(network()),
+        "firewall": frozenset(firewall()),
+        "file": frozenset(temporary_files(files)),
+    }
+
+
+def mounts() -> Iterator[str]:
+    """Mounts, but for those on paths of other workers and of other test sessions."""
+    ours = session.worker().relative_to(session.directory().parent)
+    theirs = re.compile(rf"/(?!{ours}/)mydocker-tests-")
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        if not theirs.search(line):
+            yield line
+
+
+def cgroups() -> Iterator[str]:
+    """Cgroups of all hierarchies, but for Podman's, for our empty parent, and for those that others are using."""
+    ours: set[str] | None = None
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        if not after.startswith("cgroup"):
+            continue
+        top = before.split()[4]
+        for path, folders, _ in os.walk(top):
+            folders[:] = [name for name in folders if not name.startswith("libpod")]
+            if path == top or path == f"{top}/mydocker":
+                continue
+            with suppress(OSError):
+                inside = Path(path, "cgroup.procs").read_text().split()
+                if inside and ours is None:
+                    ours = {str(process.pid) for process in descendants()}
+                if not inside or ours & {*inside}:  # type: ignore[operator]
+                    yield path
+
+
+def network() -> Iterator[str]:
+    """Links, addresses and routes of both families, and whether the host forwards."""
+    for line in Path("/proc/net/dev").read_text().splitlines()[2:]:
+        yield f"link {line.partition(':')[0].strip()}"
+    for table in ("fib_trie", "route", "if_inet6", "ipv6_route"):
+        with suppress(OSError):
+            for line in Path("/proc/net", table).read_text().splitlines():
+                yield f"{table} " + (line if table != "ipv6_route" else line[:70] + line.split()[-1])
+    for family in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+        with suppress(OSError):
+            yield f"{family} = {Path('/proc/sys/net', family).read_text().strip()}"
+
+
+def firewall() -> Iterator[str]:
+    if nft := shutil.which("nft", path=os.environ["PATH"] + ":/usr/sbin:/sbin"):
+        yield from subprocess.run([nft, "list", "ruleset"], capture_output=True, text=True).stdout.splitlines()
+
+
+def temporary_files(files: list[Path]) -> Iterator[str]:
+    """What is in the directories that the test set aside, and in those of the system under a name of ours."""
+    for place in files:
+        if place.exists():
+            yield from map(str, place.iterdir())
+    for system in ("/tmp", "/var/tmp", "/run", "/dev/shm"):
+        with suppress(OSError):
+            for name in os.listdir(system):
+                if re.search("mydocker|step0", name) and not re.match("mydocker-(tests|vm)-", name):
+                    yield f"{system}/{name}"
+
+
+# ---- what has changed ------------------------------------------------------------------------------------------------
+
+
+def changes(before: State, after: State) -> list[str]:
+    """Every kind of thing that has come and stayed, or that is gone."""
+    found = []
+    for kind in before:
+        found += [f"left behind: {kind} {entry}" for entry in sorted(after[kind] - before[kind])]
+        if kind in ("mount", "network", "firewall"):  # the others end by themselves
+            found += [f"gone: {kind} {entry}" for entry in sorted(before[kind] - after[kind])]
+    return found
+
+
+def leaks(before: State, files: list[Path], grace: float = GRACE) -> list[str]:
+    """What is not as it was, once everything has had its time to settle."""
+    deadline = time.monotonic() + grace
+    while True:
+        reap()
+        found = changes(before, state(files))
+        if not found or time.monotonic() > deadline:
+            return found
+        time.sleep(0.02)
+
+
+def reap() -> None:
+    """Wait for orphans that have come to us and died, as an init does. Called between tests: nobody else waits then."""
+    for process in processes():
+        if process.state == "Z" and process.parent == os.getpid():
+            with suppress(ChildProcessError):
+                os.waitpid(process.pid, os.WNOHANG)
+
+
+def clear(before: State) -> None:
+    """Take away what a failed test has left, so that the next does not fail for it too."""
+    for process in descendants():
+        if str(process) not in before["process"]:
+            process.signal(signal.SIGKILL)
+    for path in sorted(frozenset(cgroups()) - before["cgroup"], reverse=True):
+        with suppress(OSError):
+            os.rmdir(path)
+    for line in frozenset(mounts()) - before["mount"]:
+        subprocess.run(["umount", "--lazy", line.split()[4]], check=False, capture_output=True)

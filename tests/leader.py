@@ -1,0 +1,35 @@
+"""The smallest shell with job control: makes standard error's terminal its own and runs one job in the foreground.
+
+Started by terminal.py as `leader.py REPORT COMMAND…`: on descriptor REPORT it tells the job's PID, then its exit code.
+It stays until the terminal is closed: as long as it lives, the terminal does.
+"""
+
+import fcntl
+import os
+import signal
+import sys
+import termios
+
+TERMINAL, REPORT, COMMAND = 2, int(sys.argv[1]), sys.argv[2:]
+
+os.setsid()
+fcntl.ioctl(TERMINAL, termios.TIOCSCTTY, 0)
+job = os.fork()
+if job == 0:
+    os.close(REPORT)
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # else who is in the background may not take the foreground
+    os.tcsetpgrp(TERMINAL, os.getpid())
+    for number in (signal.SIGTTOU, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):  # what Python changes is set back
+        signal.signal(number, signal.SIG_DFL)
+    os.execvp(COMMAND[0], COMMAND)
+os.write(REPORT, f"{job}\n".encode())
+for stream in (0, 1):  # the job's, perhaps pipes: they must end when it ends
+    os.dup2(TERMINAL, stream)
+signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+_, status = os.waitpid(job, 0)
+os.tcsetpgrp(TERMINAL, os.getpgrp())
+code = os.waitstatus_to_exitcode(status)
+os.write(REPORT, f"{code if code >= 0 else 128 - code}\n".encode())
+while True:
+    signal.pause()

@@ -1,0 +1,105 @@
+"""From start to end: signals reach the command, and whatever ends the runtime ends the container."""
+
+import re
+import signal
+import time
+
+import pytest
+
+from tests import host
+from tests.runtime import PATIENCE, Runtime
+
+pytestmark = pytest.mark.step(1)
+
+SLEEPER = ("sh", "-c", "echo ready; while :; do sleep 0.1; done")
+
+
+@pytest.mark.parametrize("name", ["TERM", "INT", "HUP", "QUIT", "USR1", "USR2"])
+def test_signals_are_forwarded(runtime: Runtime, name: str) -> None:
+    started = runtime.start(
+        "sh", "-c", f"trap 'echo got {name}; exit 9' {name}; echo ready; while :; do sleep 0.1; done"
+    )
+    assert started.line() == "ready"
+    if runtime.podman:
+        time.sleep(0.5)  # it begins to forward some time after the command runs
+    started.send_signal(signal.Signals[f"SIG{name}"])
+    result = started.end()
+    assert (result.code, result.text) == (9, f"got {name}")
+
+
+def test_a_signal_without_a_handler_does_not_reach_process_1(runtime: Runtime) -> None:
+    """pid_namespaces(7): as with `docker run`, what ignores SIGTERM has to be killed."""
+    started = runtime.start(*SLEEPER)
+    assert started.line() == "ready"
+    started.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    assert started.poll() is None
+
+
+def test_the_end_of_process_1_ends_all(runtime: Runtime) -> None:
+    started = runtime.start("sh", "-c", "sleep 60 & (sleep 60 &) ; exit 3")
+    assert started.end().code == 3
+    host.wait_until(lambda: not host.contained(), "all of the container's processes are gone")
+
+
+@pytest.mark.ours_alone("a container of Podman's outlives `podman run`")
+def test_the_container_dies_with_the_runtime(runtime: Runtime) -> None:
+    started = runtime.start("sh", "-c", "sleep 60 & echo ready; wait")
+    assert started.line() == "ready"
+    assert len(host.contained()) == 2
+    started.kill()
+    host.wait_until(lambda: not host.descendants(), "the container died with its runtime", 1)
+
+
+@pytest.mark.ours_alone("a container of Podman's outlives `podman run`")
+def test_the_runtime_killed_at_any_moment(runtime: Runtime) -> None:
+    """Kills spread over the time that one run takes: whatever had been begun by then, nothing of it stays."""
+    began = time.monotonic()
+    assert runtime.run("true").code == 0
+    whole = time.monotonic() - began
+    for moment in range(24):
+        started = runtime.start(*SLEEPER)
+        time.sleep(whole * (0.4 + moment / 30))  # at first there is only Python starting up
+        started.kill()
+        started.wait()
+    host.wait_until(lambda: not host.descendants(), "all that the killed runtimes had begun is gone")
+
+
+@pytest.mark.ours_alone("a start of Podman's cannot be interrupted")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_the_runtime_told_to_end_at_any_moment(runtime: Runtime, number: signal.Signals) -> None:
+    """It ends, or the command gets the signal: here a shell that says so. A traceback is neither."""
+    began = time.monotonic()
+    assert runtime.run("true").code == 0
+    whole = time.monotonic() - began
+    for moment in range(6):
+        script = f"trap 'exit 9' {number.name[3:]}; while :; do sleep 0.05; done"
+        started = runtime.start("sh", "-c", script)
+        time.sleep(whole * (0.5 + moment / 8))
+        for _ in range(40):  # before the trap is set, process 1 does not notice
+            started.send_signal(number)
+            time.sleep(0.1)
+            if started.poll() is not None:
+                break
+        result = started.end()
+        assert result.code in (9, 128 + number), result
+        assert result.err == b""
+
+
+@pytest.mark.ours_alone("a measure of our own")
+@pytest.mark.as_root("as root is as good")
+def test_fifty_at_once(runtime: Runtime) -> None:
+    started = [runtime.start("sh", "-c", "echo $HOSTNAME") for _ in range(50)]
+    results = [each.end() for each in started]
+    assert [result.code for result in results] == [0] * 50
+    assert len({result.out for result in results}) == 50
+    assert all(re.fullmatch(rb"[0-9a-f]{12}\n", result.out) for result in results)
+
+
+def test_a_stopped_runtime_goes_on(runtime: Runtime) -> None:
+    started = runtime.start("sh", "-c", "echo ready; sleep 0.2; exit 5")
+    assert started.line() == "ready"
+    started.send_signal(signal.SIGSTOP)
+    time.sleep(0.4)
+    started.send_signal(signal.SIGCONT)
+    assert started.wait(PATIENCE) == 5
