@@ -18,7 +18,7 @@ import tarfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from . import explain, linux, namespaces, tree
 from .errors import ContainerError, sentence
@@ -89,7 +89,9 @@ def unpack_confined(source: int, target: Path, channel: socket.socket) -> NoRetu
         if channel.recv(16) == b"go":
             linux.chroot(str(target))
             os.umask(0)
-            channel.send(f"ok {Unpacker().unpack(source)}".encode())
+            unpacker = Unpacker(source)
+            unpacker.unpack()
+            channel.send(f"ok {unpacker.size}".encode())
     except ContainerError as error:
         channel.send(os.fsencode(f"failed {error}"))
     except BROKEN as error:
@@ -117,67 +119,86 @@ class Header(tarfile.TarInfo):
 class Unpacker:
     """Unpacks one archive into the root directory."""
 
-    def __init__(self) -> None:
-        self.size = 0
-        self.folders: list[tarfile.TarInfo] = []
+    def __init__(self, source: int) -> None:
+        self.size = 0  # bytes in the files unpacked
+        self.folders: list[tuple[tarfile.TarInfo, str]] = []
+        reader = io.BufferedReader(io.FileIO(source, closefd=False), 16384)
+        start = reader.peek(8)
+        opener = next((opener for magic, opener in OPENERS.items() if start.startswith(magic)), None)
+        # From a plain file the kernel can copy by itself; everything else must be read through from front to end.
+        self.plain = source if opener is None and reader.seekable() else None
+        stream = reader if opener is None else opener(reader)
+        mode: Literal["r:", "r|"] = "r|" if self.plain is None else "r:"
+        self.archive = tarfile.open(fileobj=stream, mode=mode, bufsize=2**20, tarinfo=Header)  # noqa: SIM115
+        self.stream: Any = self.archive.fileobj
 
-    def unpack(self, source: int) -> int:
-        reader = open_compressed(source)
-        with tarfile.open(fileobj=reader, mode="r|", bufsize=2**20, tarinfo=Header, errorlevel=2) as archive:
-            for member in archive:
+    def unpack(self) -> None:
+        """Unpack all members; the metadata of directories last, as filling a directory changes its times."""
+        for member in self.archive:
+            path = os.path.normpath(f"/{member.name}")
+            try:
                 try:
-                    self.unpack_member(archive, member)
-                except OSError as error:
-                    raise ContainerError(f"{member.name!r} cannot be unpacked: {error.strerror or error}") from None
+                    self.unpack_member(member, path)
+                except (FileExistsError, FileNotFoundError):
+                    make_room(path)
+                    self.unpack_member(member, path)
+            except OSError as error:
+                raise ContainerError(f"{member.name!r} cannot be unpacked: {error.strerror or error}") from None
         if not Header.end_seen:
             raise ContainerError("the archive ends too early: its end mark is missing")
-        for folder in reversed(self.folders):  # last, as filling a directory changes its times
-            set_metadata(folder, inside(folder.name))
-        return self.size
-
-    def unpack_member(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
-        path = inside(member.name)
-        make_room(path, member)
-        if member.isdir():
-            path.mkdir(exist_ok=True)
-            self.folders.append(member)
-        elif member.issym():
-            path.symlink_to(member.linkname)
+        for member, path in reversed(self.folders):
             set_metadata(member, path)
+
+    def unpack_member(self, member: tarfile.TarInfo, path: str) -> None:
+        """Make one file, of whatever kind. Raises FileExistsError or FileNotFoundError if `path` is not free for it."""
+        if member.isreg():
+            self.unpack_file(member, path)
+        elif member.isdir():
+            if not os.path.isdir(path) or os.path.islink(path):
+                os.mkdir(path)
+            self.folders.append((member, path))
+            return
+        elif member.issym():
+            os.symlink(member.linkname, path)
         elif member.islnk():
-            os.link(inside(member.linkname), path, follow_symlinks=False)
+            os.link(os.path.normpath(f"/{member.linkname}"), path, follow_symlinks=False)
+            return
         elif member.isfifo():
             os.mkfifo(path)
-            set_metadata(member, path)
-        elif member.isreg():
-            self.unpack_file(archive, member, path)
-            set_metadata(member, path)
-        # What is left are devices: an image has no business with the host's disks.
+        else:
+            return  # a device: an image has no business with the host's disks
+        set_metadata(member, path)
 
-    def unpack_file(self, archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
+    def unpack_file(self, member: tarfile.TarInfo, path: str) -> None:
         """Copy the member's bytes. Of a sparse file the archive holds only what is not hole, piece after piece."""
-        stream: Any = archive.fileobj
-        stream.seek(member.offset_data)
         pieces: Any = member.sparse or [(0, member.size)]
-        with open(path, "xb", buffering=0) as writing:
-            for offset, size in pieces:
-                writing.seek(offset)
-                while size:
-                    data = stream.read(min(size, 2**20))
-                    if not data:
-                        raise ContainerError(f"the archive ends too early, inside {member.name!r}")
-                    write_all(writing.fileno(), data)
-                    size -= len(data)
-            writing.truncate(member.size)
+        position = member.offset_data
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        try:
+            for offset, count in pieces:
+                os.lseek(fd, offset, os.SEEK_SET)
+                self.copy(position, fd, count)
+                position += count
+            os.ftruncate(fd, member.size)
+        finally:
+            os.close(fd)
         self.size += member.size
 
-
-def open_compressed(source: int) -> IO[bytes]:
-    """A reader of the archive proper, whatever it is compressed with: told by the first bytes, as file(1) does."""
-    raw = io.BufferedReader(io.FileIO(source, closefd=False), 2**20)
-    start = raw.peek(8)
-    opener = next((opener for magic, opener in OPENERS.items() if start.startswith(magic)), None)
-    return raw if opener is None else opener(raw)
+    def copy(self, position: int, target: int, count: int) -> None:
+        """Copy `count` bytes at `position` of the archive to where `target` stands."""
+        if self.plain is None:
+            self.stream.seek(position)
+        while count:
+            if self.plain is not None:
+                done = os.sendfile(target, self.plain, position, count)
+            else:
+                data = self.stream.read(min(count, 2**20))
+                done = len(data)
+                write_all(target, data)
+            if done == 0:
+                raise ContainerError("the archive ends too early, inside a file")
+            position += done
+            count -= done
 
 
 def write_all(fd: int, data: bytes) -> None:
@@ -187,27 +208,21 @@ def write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def inside(name: str) -> Path:
-    """The path of a member, from the root directory that we are confined to."""
-    return Path("/", os.path.normpath(f"/{name}").lstrip("/"))
-
-
-def make_room(path: Path, member: tarfile.TarInfo) -> None:
+def make_room(path: str) -> None:
     """Make missing parents, and remove what an earlier member of the same name has left."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-    if os.path.lexists(path) and not (member.isdir() and path.is_dir() and not path.is_symlink()):
-        if path.is_dir() and not path.is_symlink():
-            tree.remove(path)
-        else:
-            path.unlink()
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    if os.path.isdir(path) and not os.path.islink(path):
+        tree.remove(Path(path))
+    elif os.path.lexists(path):
+        os.unlink(path)
 
 
-def set_metadata(member: tarfile.TarInfo, path: Path) -> None:
+def set_metadata(member: tarfile.TarInfo, path: str) -> None:
     """Owner, mode, extended attributes and times of a member; in this order, as each undoes some of the next."""
     if not namespaces.ROOTLESS:
         os.lchown(path, member.uid, member.gid)
     if not member.issym():
-        path.chmod(stat.S_IMODE(member.mode))
+        os.chmod(path, stat.S_IMODE(member.mode))
     for keyword, value in member.pax_headers.items():
         if keyword.startswith(XATTR):
             tree.set_attribute(path, keyword.removeprefix(XATTR), os.fsencode(value))

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import archive, default_image, linux, store, tree
+from . import default_image, linux, store, tree
 from .errors import ContainerError
 
 # As in Docker (distribution/reference): path components of lower case words, then a tag.
@@ -54,6 +54,8 @@ def used(reference: str) -> Iterator[Path]:
 
 def import_(source: str, name: str, progress: Progress) -> str:
     """Make an image from a directory, a tar archive or, for `-`, an archive on standard input. Returns its id."""
+    from . import archive  # and all that it imports: not at the top, where every `run` would pay for it
+
     name = parse(name)
     with store.under_construction(new_id()) as work:
         if source == "-":

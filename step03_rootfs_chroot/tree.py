@@ -101,7 +101,7 @@ def keep_metadata(source: Path, target: Path) -> None:
     os.utime(target, ns=(info.st_atime_ns, info.st_mtime_ns), follow_symlinks=False)
 
 
-def set_attribute(path: Path, name: str, value: bytes) -> None:
+def set_attribute(path: str | Path, name: str, value: bytes) -> None:
     """Set an extended attribute (xattr(7)), where this user may and this file system can."""
     try:
         os.setxattr(path, name, value, follow_symlinks=False)
