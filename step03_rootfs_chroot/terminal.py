@@ -36,8 +36,8 @@ def become_terminal() -> int:
     """
     master, slave = os.openpty()
     copy_size(slave)
-    explain.call("ioctl", [slave, explain.Raw("TIOCSCTTY"), 0])
     fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+    explain.call("ioctl", [slave, explain.Raw("TIOCSCTTY"), 0])
     for standard in (0, 1, 2):
         os.dup2(slave, standard)
     os.close(slave)
@@ -73,15 +73,17 @@ def raw(fd: int) -> Iterator[None]:
     watched, held = os.pipe()
     guard = os.fork()
     if guard == 0:
-        os.setsid()  # out of Ctrl-C's reach, and free of the rule that only the foreground may set a terminal
-        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
-        os.dup2(watched, 0)
-        os.dup2(fd, 1)
-        linux.close_range(2, 2**32 - 1)
-        os.read(0, 1)
-        termios.tcsetattr(1, termios.TCSANOW, before)
-        os._exit(0)
+        try:
+            os.setsid()  # out of Ctrl-C's reach, and free of the rule that only the foreground may set a terminal
+            for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
+            os.dup2(fd, 1)
+            os.dup2(watched, 0)
+            os.closerange(2, os.sysconf("SC_OPEN_MAX"))
+            os.read(0, 1)
+            termios.tcsetattr(1, termios.TCSANOW, before)
+        finally:
+            os._exit(0)
     os.close(watched)
     try:
         tty.setraw(fd, termios.TCSANOW)
