@@ -7,6 +7,7 @@ Kernel documents: admin-guide/cgroup-v1/, admin-guide/cgroup-v2.rst.
 
 import math
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import explain, linux
+from . import linux
 from .errors import ContainerError, complain
 
 CONTROLLERS = {"memory", "cpu", "cpuset", "pids"}
@@ -98,8 +99,10 @@ def created(name: str, limits: Limits) -> Iterator[Cgroup]:
 def check(limits: Limits, trees: list[Tree]) -> None:
     """Raise ContainerError for a limit that makes no sense, or that no controller here could keep."""
     processors = os.cpu_count() or 1
-    if limits.memory is not None and not SMALLEST_MEMORY <= limits.memory < 2**62:
+    if limits.memory is not None and limits.memory < SMALLEST_MEMORY:
         raise ContainerError("--memory: at least 6m, or the container could not even start")
+    if limits.memory is not None and limits.memory >= 2**62:
+        raise ContainerError("--memory: more than any machine has; leave it out for no limit")
     if limits.cpus is not None and not 0.01 <= limits.cpus <= processors:
         raise ContainerError(f"--cpus {limits.cpus:g}: this machine has {processors}, so from 0.01 to {processors}")
     if limits.cpu_shares is not None and not 2 <= limits.cpu_shares <= 262144:
@@ -180,8 +183,8 @@ def parse_list(text: str) -> set[int]:
     """
     numbers: set[int] = set()
     for part in text.strip().split(","):
-        first, dash, last = part.partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()) or len(part) > 9:
+        first, _, last = part.partition("-")
+        if not re.fullmatch(r"\d{1,4}(-\d{1,4})?", part, re.ASCII):
             return set()
         ends = range(int(first), int(last or first) + 1)
         if not ends:
@@ -196,25 +199,39 @@ def parse_list(text: str) -> set[int]:
 def find_trees() -> list[Tree]:
     """Every hierarchy with a controller of ours in which we may make directories, our `mydocker` in each made."""
     trees = []
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        fields, _, details = line.partition(" - ")
-        kind, _, options = details.split(" ", 2)
-        if kind == "cgroup" and CONTROLLERS & set(options.split(",")):
-            parent = Path(fields.split()[4])
-        elif kind == "cgroup2" and controllers_in(parent := delegated(Path(fields.split()[4])), "controllers"):
-            pass
-        else:
+    for parent, version, controllers in mounted():
+        if version == 2:
+            parent = delegated(parent)
+            controllers = controllers_in(parent, "controllers")
+        if not controllers:
             continue
         base = parent / "mydocker"
         with suppress(OSError):  # not ours to write: no limits from this one
             make_directory(base)
-            if not os.access(base, os.W_OK):
-                continue  # root's
-            if kind == "cgroup":
-                trees.append(Tree(base, 1, CONTROLLERS & set(options.split(","))))
-            elif enabled := hand_down(parent) & hand_down(base):
-                trees.append(Tree(base, 2, enabled))
+            if version == 2:
+                controllers = hand_down(parent) & hand_down(base)
+            if controllers and os.access(base, os.W_OK):
+                trees.append(Tree(base, version, controllers))
     return trees
+
+
+def mounted() -> list[tuple[Path, int, set[str]]]:
+    """Where each cgroup hierarchy is mounted, its version, and in version 1 its controllers: mountinfo in proc(5).
+
+    A hierarchy may be mounted twice, and a mount may be hidden by a later one on the same directory; so each is taken
+    once, and only where the directory really is that file system.
+    """
+    found: dict[str, tuple[Path, int, set[str]]] = {}
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields, _, details = line.partition(" - ")
+        _, _, device, _, where, *_ = fields.split()
+        kind, _, options = details.split(" ", 2)
+        with suppress(OSError):
+            major, minor = map(int, device.split(":"))
+            if kind in ("cgroup", "cgroup2") and os.stat(where).st_dev == os.makedev(major, minor):
+                version = 2 if kind == "cgroup2" else 1
+                found.setdefault(device, (Path(where), version, CONTROLLERS & set(options.split(","))))
+    return list(found.values())
 
 
 def delegated(root: Path) -> Path:
@@ -278,13 +295,10 @@ def remove(directory: Path) -> None:
     for _ in range(200):
         for below, _, _ in os.walk(directory, topdown=False):
             try:
-                Path(below).rmdir()
-            except FileNotFoundError:
-                continue
+                linux.rmdir(below)
             except OSError:
                 kill_all(Path(below))
         if not directory.exists():
-            explain.call("rmdir", [directory])
             return
         time.sleep(0.01)
     complain(f"{directory}: still in use, so it is left for the next run to remove")

@@ -7,7 +7,7 @@ import ctypes
 import fcntl
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum, IntFlag
 from pathlib import Path
@@ -108,10 +108,24 @@ def close_range(first: int, last: int) -> None:
     _call("close_range", ctypes.c_uint(first), ctypes.c_uint(last), 0, shown=(first, last, 0))
 
 
+def told(name: str, shown: Iterable[object], function: Callable[..., object], *args: object) -> None:
+    """Make a system call that Python has, and tell of it under the kernel's `name`, whether it succeeds or not."""
+    try:
+        function(*args)
+    except OSError as error:
+        explain.call(name, shown, -1, error.errno or 0)
+        raise
+    explain.call(name, shown)
+
+
 def mkdir(path: str | os.PathLike[str], mode: int = 0o777) -> None:
     """mkdir(2)."""
-    os.mkdir(path, mode)
-    explain.call("mkdir", [path, explain.Raw(f"0{mode:o}")])
+    told("mkdir", [path, explain.Raw(f"0{mode:o}")], os.mkdir, path, mode)
+
+
+def rmdir(path: str | os.PathLike[str]) -> None:
+    """rmdir(2)."""
+    told("rmdir", [path], os.rmdir, path)
 
 
 def write_file(path: str | os.PathLike[str], text: str) -> None:

@@ -37,7 +37,9 @@ def run(
     interactive: Annotated[bool, typer.Option("-i", "--interactive", help="Keep standard input open.")] = False,
     tty: Annotated[bool, typer.Option("-t", "--tty", help="Give the container a terminal.")] = False,
     hostname: Annotated[str, typer.Option(help="The container's host name.  [default: its id]")] = "",
-    memory: Annotated[str, typer.Option("-m", "--memory", help="Most memory: a number with b, k, m or g.")] = "",
+    memory: Annotated[
+        str | None, typer.Option("-m", "--memory", help="Most memory: a number with b, k, m or g.")
+    ] = None,
     cpus: Annotated[float | None, typer.Option(help="Most CPU time, in processors: 0.5 is half of one.")] = None,
     cpu_shares: Annotated[int | None, typer.Option(help="Weight against others when CPUs are short: 1024.")] = None,
     cpuset_cpus: Annotated[str | None, typer.Option(help="The processors to run on: 0-2,7.")] = None,
@@ -61,7 +63,7 @@ def run(
         hostname=check_hostname(hostname) if hostname else own_id,
         interactive=interactive,
         tty=tty,
-        limits=Limits(parse_size(memory) if memory else None, cpus, cpu_shares, cpuset_cpus, pids_limit),
+        limits=Limits(None if memory is None else parse_size(memory), cpus, cpu_shares, cpuset_cpus, pids_limit),
         workdir=workdir,
         user=user,
     )

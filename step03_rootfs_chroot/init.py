@@ -95,7 +95,9 @@ def own_mounts() -> None:
 def enter(workdir: str) -> None:
     """Begin in the working directory, made if the image lacks it."""
     try:
-        os.makedirs(workdir, exist_ok=True)
+        for folder in (*reversed(Path(workdir).parents), Path(workdir)):
+            if not folder.exists():
+                linux.mkdir(folder)
         linux.chdir(workdir)
     except OSError as error:
         raise ContainerError(f"-w {workdir}: {error.strerror}", 126) from None

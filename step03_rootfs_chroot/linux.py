@@ -9,7 +9,7 @@ import os
 import signal
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum, IntFlag
 from pathlib import Path
@@ -117,37 +117,32 @@ def pivot_root(new_root: str, put_old: str) -> None:
 
 def chdir(path: str) -> None:
     """chdir(2)."""
-    os.chdir(path)
-    explain.call("chdir", [path])
+    told("chdir", [path], os.chdir, path)
 
 
 def chroot(path: str) -> None:
     """chroot(2), and into it: a working directory left outside is the way out."""
-    os.chroot(path)
-    explain.call("chroot", [path])
+    told("chroot", [path], os.chroot, path)
     chdir("/")
 
 
 def mknod(path: str, major: int, minor: int) -> None:
     """Make a character device that everybody may read and write: mknod(2)."""
-    os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(major, minor))
-    explain.call("mknod", [path, explain.Raw("S_IFCHR|0666"), explain.Raw(f"makedev(0x{major:x}, 0x{minor:x})")])
+    device = f"makedev({major:#x}, {minor:#x})".replace("0x0", "0")
+    shown = [path, explain.Raw("S_IFCHR|0666"), explain.Raw(device)]
+    told("mknod", shown, os.mknod, path, stat.S_IFCHR | 0o666, os.makedev(major, minor))
 
 
 def symlink(target: str, path: str) -> None:
     """symlink(2)."""
-    os.symlink(target, path)
-    explain.call("symlink", [target, path])
+    told("symlink", [target, path], os.symlink, target, path)
 
 
 def become(uid: int, gid: int, groups: list[int]) -> None:
     """Be another user for good: setgroups(2), setresgid(2), setresuid(2). Last the user: only root may do the rest."""
-    os.setgroups(groups)
-    explain.call("setgroups", [len(groups), groups])
-    os.setresgid(gid, gid, gid)
-    explain.call("setresgid", [gid, gid, gid])
-    os.setresuid(uid, uid, uid)
-    explain.call("setresuid", [uid, uid, uid])
+    told("setgroups", [len(groups), groups], os.setgroups, groups)
+    told("setresgid", [gid] * 3, os.setresgid, gid, gid, gid)
+    told("setresuid", [uid] * 3, os.setresuid, uid, uid, uid)
 
 
 def capset(kept: dict[int, str]) -> None:
@@ -181,16 +176,29 @@ def close_range(first: int, last: int) -> None:
     _call("close_range", ctypes.c_uint(first), ctypes.c_uint(last), 0, shown=(first, last, 0))
 
 
+def told(name: str, shown: Iterable[object], function: Callable[..., object], *args: object) -> None:
+    """Make a system call that Python has, and tell of it under the kernel's `name`, whether it succeeds or not."""
+    try:
+        function(*args)
+    except OSError as error:
+        explain.call(name, shown, -1, error.errno or 0)
+        raise
+    explain.call(name, shown)
+
+
 def mkdir(path: str | os.PathLike[str], mode: int = 0o777) -> None:
     """mkdir(2)."""
-    os.mkdir(path, mode)
-    explain.call("mkdir", [path, explain.Raw(f"0{mode:o}")])
+    told("mkdir", [path, explain.Raw(f"0{mode:o}")], os.mkdir, path, mode)
+
+
+def rmdir(path: str | os.PathLike[str]) -> None:
+    """rmdir(2)."""
+    told("rmdir", [path], os.rmdir, path)
 
 
 def rename(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
     """rename(2)."""
-    os.rename(source, target)
-    explain.call("rename", [source, target])
+    told("rename", [source, target], os.rename, source, target)
 
 
 def write_file(path: str | os.PathLike[str], text: str) -> None:
