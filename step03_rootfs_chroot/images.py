@@ -45,9 +45,10 @@ def used(reference: str) -> Iterator[Path]:
     with linux.locked(store.folder("images")):
         if reference in ("busybox", "busybox:latest") and "busybox:latest" not in names():
             default_image.make(add)
-        held = linux.lock(directory(find(reference)), shared=True)
+        image = directory(find(reference))
+        held = linux.lock(image, shared=True)
     try:
-        yield directory(find(reference)) / "rootfs"
+        yield image / "rootfs"
     finally:
         os.close(held)
 

@@ -67,5 +67,5 @@ def under_construction(name: str) -> Iterator[Path]:
 def sweep(tmp: Path) -> None:
     """Remove what commands that were killed have left in `tmp`."""
     for leftover in tmp.iterdir():
-        with suppress(BlockingIOError), linux.locked(leftover, wait=False):
-            tree.remove(leftover)
+        with suppress(BlockingIOError, FileNotFoundError), linux.locked(leftover, wait=False):
+            tree.remove(leftover)  # neither being made, nor just finished
