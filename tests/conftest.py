@@ -25,6 +25,7 @@ MARKS = [
     "ours_alone(reason): Podman does it differently, or cannot be asked",
     "as_root(reason): not for an unprivileged user",
     "as_user(reason): only for an unprivileged user",
+    "v2: also run in the virtual machine, which has cgroup v2 alone",
     "leaves(reason): the host is not compared afterwards",
 ]
 

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -149,6 +150,11 @@ class Runtime:
         )
         self.started.append(session)
         return session
+
+    def settle(self) -> None:
+        """Podman forwards signals and sizes only some time after the command runs, we from the first moment."""
+        if self.podman:
+            time.sleep(0.5)
 
     def refusal(self, result: Result, code: int = 125) -> str:
         """What the runtime said when it refused: one line that begins with its name, and the right exit code."""

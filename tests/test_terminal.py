@@ -71,21 +71,30 @@ def test_a_burst_of_keys_is_not_lost(runtime: Runtime) -> None:
 # ---- the shell -------------------------------------------------------------------------------------------------------
 
 
+def sleeping(state: str) -> None:
+    """Wait until the `sleep` that was typed is at work (S) or stopped (T)."""
+
+    def seen() -> list[str]:
+        return [process.state for process in host.contained() if process.name == "sleep"]
+
+    host.wait_until(lambda: seen() == [state], f"one `sleep` in state {state}")
+    time.sleep(0.1)  # a shell prepares its child a little further than the kernel tells
+
+
 def test_a_shell_has_job_control(runtime: Runtime) -> None:
     terminal = shell(runtime)
     terminal.send("sleep 60\r")
-    time.sleep(0.5)
+    sleeping("S")
     terminal.send("\x1a")
     terminal.expect("Stopped")
+    sleeping("T")
     terminal.send("fg\r")
-    terminal.expect("sleep 60\r\n")
-    time.sleep(0.3)  # the shell says so before it does it
+    sleeping("S")
     terminal.send("\x03")
     terminal.send("echo $((6 * 7))\r")
     terminal.expect("42\r\n")
     terminal.send("exit 5\r")
     assert terminal.end() == 5
-    sane(terminal)
 
 
 def test_a_shell_has_nothing_to_complain_of(runtime: Runtime) -> None:
@@ -98,7 +107,7 @@ def test_a_shell_has_nothing_to_complain_of(runtime: Runtime) -> None:
 def test_ctrl_c_stops_the_program_inside_and_not_the_runtime(runtime: Runtime) -> None:
     terminal = shell(runtime)
     terminal.send("sleep 60; echo code $?\r")
-    time.sleep(0.5)
+    sleeping("S")
     terminal.send("\x03")
     terminal.send("echo alive\r")
     terminal.expect("alive\r\n")
@@ -125,8 +134,7 @@ def test_the_size_of_the_window_from_the_first_moment(runtime: Runtime) -> None:
 def test_the_size_follows(runtime: Runtime) -> None:
     terminal = runtime.terminal("sh", "-c", "trap 'stty size' WINCH; echo ready; while :; do sleep 0.1; done")
     terminal.expect("ready\r\n")
-    if runtime.podman:
-        time.sleep(0.5)  # it begins to look some time after the command runs
+    runtime.settle()
     terminal.resize(50, 132)
     terminal.send_signal(signal.SIGWINCH)  # as the kernel does to the foreground
     terminal.expect("50 132\r\n")
@@ -175,8 +183,7 @@ def test_sane_when_the_runtime_is_killed(runtime: Runtime, number: signal.Signal
 def test_sane_when_the_runtime_is_told_to_end(runtime: Runtime) -> None:
     terminal = runtime.terminal("sh", "-c", "trap 'exit 3' TERM; echo ready; while :; do sleep 0.1; done")
     terminal.expect("ready\r\n")
-    if runtime.podman:
-        time.sleep(0.5)
+    runtime.settle()
     terminal.send_signal(signal.SIGTERM)
     assert terminal.end() == 3
     sane(terminal)
