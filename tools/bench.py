@@ -51,6 +51,7 @@ default_ulimits = ["nofile=1024:1024", "nproc=1000:1000"]
 """
 
 numbers = itertools.count()
+notes: list[str] = []  # what could not be measured, and why
 terminal = Console(stderr=True)
 
 
@@ -58,7 +59,7 @@ class Failed(Exception):
     """A command did not exit with 0. The message says which, and what it said."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Contender:
     """One line of the table: a command, and what was measured of it."""
 
@@ -179,7 +180,7 @@ def just_typer(command: Sequence[str]) -> list[str]:
     return [sys.executable, "-c", "import typer" + then]
 
 
-def peers(scratch: Path, rootfs: Path | None, cleanup: ExitStack, notes: list[str]) -> Iterator[Contender]:
+def peers(scratch: Path, rootfs: Path | None, cleanup: ExitStack) -> Iterator[Contender]:
     env = environment(scratch)
     yield Contender('python -c "import typer"', just_typer, env)
     unshare = ["unshare", "-fmpuin" if ROOT else "-rfmpuin", "--mount-proc"]
@@ -266,24 +267,29 @@ def tree(rootfs: Path, size: int) -> Path:
 # ----------------------------------------------------------------------------------------------------- the measuring
 
 
-def in_turn(what: str, rounds: int, contenders: Sequence[Contender], measure: Callable[[Contender], None]) -> None:
+def in_turn(what: str, rounds: int, contenders: list[Contender], measure: Callable[[Contender], None]) -> None:
+    """Measure each, `rounds` times over. What fails is noted and leaves the list; without the first, all fails."""
+    base = contenders[0]
     with terminal.status("") as status:
         for turn in range(rounds):
             status.update(f"{what}: {turn + 1} of {rounds}")
-            for contender in contenders:
-                measure(contender)
+            for contender in list(contenders):
+                try:
+                    measure(contender)
+                except (Failed, FileNotFoundError) as error:
+                    if contender is base:
+                        raise
+                    notes.append(str(error))
+                    contenders.remove(contender)
 
 
-def only_those_that_run(contenders: Sequence[Contender], notes: list[str]) -> list[Contender]:
-    """Run each once: this warms the caches, and finds what is not installed or does not work here."""
-    able = []
-    for contender in contenders:
-        try:
-            contender.once()
-            able.append(contender)
-        except (Failed, FileNotFoundError) as error:
-            notes.append(str(error))
-    return able
+def try_out(contender: Contender) -> None:
+    """Run it once, unmeasured: this warms the caches, and finds what is not installed or does not work here."""
+    contender.once()
+
+
+def run_alone(contender: Contender) -> None:
+    contender.alone.append(contender.once())
 
 
 def measure_import(steps: Sequence[str], archive: Path, scratch: Path, rounds: int) -> list[Contender]:
@@ -307,9 +313,10 @@ def measure_import(steps: Sequence[str], archive: Path, scratch: Path, rounds: i
             contender.env = environment(Path(target))
             contender.weigh()
 
-    in_turn("import", rounds, [tar, *imports], measure)
-    in_turn("memory of import", 1, [tar, *imports], weigh)
-    return [tar, *imports]
+    contenders = [tar, *imports]
+    in_turn("import", rounds, contenders, measure)
+    in_turn("memory of import", 1, contenders, weigh)
+    return contenders
 
 
 def measure_images(step: str, rootfs: Path, scratch: Path, rounds: int, how_many: int) -> list[Contender]:
@@ -326,7 +333,7 @@ def measure_images(step: str, rootfs: Path, scratch: Path, rounds: int, how_many
     for contender, which in zip(contenders, ("of 10 MB", "of 300 MB", f"of 10 MB, among {how_many}"), strict=True):
         contender.name = f"{step} run true, image {which}"
         contender.once()
-    in_turn("images", rounds, contenders, lambda contender: contender.alone.append(contender.once()))
+    in_turn("images", rounds, contenders, run_alone)
     return contenders
 
 
@@ -389,7 +396,6 @@ def main(
     newest = next(filter(has_images, reversed(steps)), None)
     chosen = [name for name in steps if not step or name.startswith(f"step{step:02}_")]
     runs, crowd, crowds, imports, images = (5, 10, 1, 1, 20) if quick else (50, 20, 3, 3, 200)
-    notes: list[str] = []
 
     with ExitStack() as cleanup:
         scratch = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="mydocker-bench-")))
@@ -397,17 +403,17 @@ def main(
         if newest:
             start_up(newest, scratch / "rootfs").once()  # makes itself the image busybox
             [rootfs] = scratch.glob("rootfs/images/*/rootfs")
-        others = only_those_that_run(list(peers(scratch, rootfs, cleanup, notes)), notes)
-        ours = only_those_that_run([start_up(name, scratch / name) for name in chosen], notes)
-        contenders = [*others, *ours]
-        in_turn("start-up", runs, contenders, lambda contender: contender.alone.append(contender.once()))
+        ours = [start_up(name, scratch / name) for name in chosen]
+        contenders = [*peers(scratch, rootfs, cleanup), *ours]
+        in_turn("warming up", 1, contenders, try_out)
+        in_turn("start-up", runs, contenders, run_alone)
         in_turn("at once", crowds, contenders, lambda contender: contender.crowd.append(contender.at_once(crowd)))
         adopt_orphans()
         in_turn("memory", 1, contenders, Contender.weigh)
 
         table = new_table(runs, crowd)
         just_typer = contenders[0]
-        podman = next((contender for contender in others if "--network none" in contender.name), None)
+        podman = next((contender for contender in contenders if "--network none" in contender.name), None)
         for contender in contenders:
             row(table, contender, just_typer, start_up_aims(contender, just_typer, podman) if contender in ours else "")
 
@@ -439,9 +445,12 @@ def main(
     )
     for note in notes:
         console.print(f"not measured: {note}", markup=False, highlight=False)
-    broken = len(chosen) - len(ours)
-    sys.exit(1 if broken else 0)
+    if any(contender not in contenders for contender in ours):
+        sys.exit(1)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    try:
+        typer.run(main)
+    except Failed as error:
+        sys.exit(f"bench: {error}")
