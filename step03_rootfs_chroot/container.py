@@ -44,8 +44,6 @@ def run(config: Config) -> int:
         cgroup.add(child.pid)
         cleanup.enter_context(signals_forwarded(child))
         master = start(child)
-        cleanup.enter_context(signals_forwarded(child))
-        master = start(child)
         if master is not None:
             terminal.attend(master, child.pidfd, config.interactive)
             kill(child)  # it has ended, unless the caller's terminal went away first

@@ -26,7 +26,7 @@ FOLDERS = "bin dev etc home mnt proc root run sys tmp usr/bin var/tmp".split()
 
 def make(add: Callable[[Path, str, int], str]) -> None:
     """Make the image and `add` it to the store, in one line of explanation."""
-    with store.under_construction(os.urandom(6).hex()) as work:
+    with store.owned("tmp", os.urandom(6).hex()) as work:
         root = work / "rootfs"
         for folder in FOLDERS:
             (root / folder).mkdir(parents=True)

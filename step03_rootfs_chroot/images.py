@@ -58,7 +58,7 @@ def import_(source: str, name: str, progress: Progress) -> str:
     from . import archive  # and all that it imports: not at the top, where every `run` would pay for it
 
     name = parse(name)
-    with store.under_construction(new_id()) as work:
+    with store.owned("tmp", new_id()) as work:
         if source == "-":
             size = archive.unpack(0, make_root(work), lambda done: progress(done, None))
         elif os.path.isdir(source):
@@ -132,7 +132,7 @@ def remove(reference: str) -> list[str]:
         except BlockingIOError:
             raise ContainerError(f"{reference}: in use by a running container: stop that first") from None
         write_names(left)
-        with store.under_construction(new_id()) as work:
+        with store.owned("tmp", new_id()) as work:
             linux.rename(directory(image), work / image)
         os.close(held)
     return [*report, f"Deleted: {image}"]

@@ -1,7 +1,7 @@
 """Where the runtime keeps what outlives a command: JSON files and directories, with no daemon to look after them.
 
-Any command may be killed at any instant. So what takes time is made in `tmp/`, in a directory that its maker holds
-locked, and renamed into place when it is whole; what lies in `tmp/` unlocked has no maker any more and is swept away.
+Any command may be killed at any instant. So what takes time is made in a directory in `tmp/`, and renamed into
+place when it is whole. Its maker holds it locked; what lies there unlocked has no maker any more and is swept away.
 """
 
 import json
@@ -50,22 +50,22 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextmanager
-def under_construction(name: str) -> Iterator[Path]:
-    """A new directory tmp/`name` to build in. What has not been renamed out of it by the end is removed."""
-    tmp = folder("tmp")
-    with linux.locked(tmp):  # nobody may sweep it before we have locked it
-        sweep(tmp)
-        (tmp / name).mkdir()
-        held = linux.lock(tmp / name)
+def owned(kind: str, name: str) -> Iterator[Path]:
+    """A new directory `kind`/`name` of our own: locked as long as we live, removed at the end if it is still there."""
+    parent = folder(kind)
+    with linux.locked(parent):  # nobody may sweep it before we have locked it
+        sweep(parent)
+        (parent / name).mkdir()
+        held = linux.lock(parent / name)
     try:
-        yield tmp / name
+        yield parent / name
     finally:
-        tree.remove(tmp / name)
+        tree.remove(parent / name)
         os.close(held)
 
 
-def sweep(tmp: Path) -> None:
-    """Remove what commands that were killed have left in `tmp`."""
-    for leftover in tmp.iterdir():
+def sweep(parent: Path) -> None:
+    """Remove what commands that were killed have left in `parent`."""
+    for leftover in parent.iterdir():
         with suppress(BlockingIOError, FileNotFoundError), linux.locked(leftover, wait=False):
             tree.remove(leftover)  # neither being made, nor just finished

@@ -10,7 +10,7 @@ import select
 import signal
 import termios
 import tty
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 
 from . import explain, linux
@@ -64,12 +64,20 @@ def attend(master: int, ended: int, interactive: bool) -> None:
 
 @contextmanager
 def raw(fd: int) -> Iterator[None]:
-    """Have the terminal `fd` pass every key through unread (cfmakeraw in termios(3)); afterwards as it was.
-
-    It is put back by a process of its own, which waits for the runtime to let go of a pipe. The kernel closes that
-    pipe however the runtime ends, so even SIGKILL does not leave the user with a terminal that is deaf.
-    """
+    """Have the terminal `fd` pass every key through unread (cfmakeraw in termios(3)); afterwards as it was."""
     before = termios.tcgetattr(fd)
+    with guarded(lambda: termios.tcsetattr(fd, termios.TCSANOW, before)):
+        tty.setraw(fd, termios.TCSANOW)
+        yield
+
+
+@contextmanager
+def guarded(undo: Callable[[], None]) -> Iterator[None]:
+    """Have `undo` done at the end by a process of its own, which waits for the runtime to let go of a pipe.
+
+    The kernel closes that pipe however the runtime ends, so even SIGKILL does not leave the user with a terminal
+    that is deaf. `undo` may use the standard streams.
+    """
     watched, held = os.pipe()
     guard = os.fork()
     if guard == 0:
@@ -77,16 +85,14 @@ def raw(fd: int) -> Iterator[None]:
             os.setsid()  # out of Ctrl-C's reach, and free of the rule that only the foreground may set a terminal
             for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
-            os.dup2(fd, 1)
-            os.dup2(watched, 0)
-            os.closerange(2, os.sysconf("SC_OPEN_MAX"))
-            os.read(0, 1)
-            termios.tcsetattr(1, termios.TCSANOW, before)
+            os.dup2(watched, 3)
+            os.closerange(4, os.sysconf("SC_OPEN_MAX"))
+            os.read(3, 1)
+            undo()
         finally:
             os._exit(0)
     os.close(watched)
     try:
-        tty.setraw(fd, termios.TCSANOW)
         yield
     finally:
         os.close(held)
