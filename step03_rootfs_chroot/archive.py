@@ -88,7 +88,7 @@ def unpack_confined(source: int, target: Path, channel: socket.socket) -> NoRetu
         linux.prctl(PR.PR_SET_PDEATHSIG, signal.SIGKILL, "SIGKILL")
         if channel.recv(16) == b"go":
             linux.chroot(str(target))
-            os.umask(0)
+            os.umask(0o022)
             unpacker = Unpacker(source)
             unpacker.unpack()
             channel.send(f"ok {unpacker.size}".encode())
@@ -121,7 +121,7 @@ class Unpacker:
 
     def __init__(self, source: int) -> None:
         self.size = 0  # bytes in the files unpacked
-        self.folders: list[tuple[tarfile.TarInfo, str]] = []
+        self.folders: dict[str, tarfile.TarInfo] = {}
         reader = io.BufferedReader(io.FileIO(source, closefd=False), 16384)
         start = reader.peek(8)
         opener = next((opener for magic, opener in OPENERS.items() if start.startswith(magic)), None)
@@ -140,14 +140,14 @@ class Unpacker:
                 try:
                     self.unpack_member(member, path)
                 except (FileExistsError, FileNotFoundError):
-                    make_room(path)
+                    self.make_room(path)
                     self.unpack_member(member, path)
             except OSError as error:
                 raise ContainerError(f"{member.name!r} cannot be unpacked: {error.strerror or error}") from None
         if not Header.end_seen:
             raise ContainerError("the archive ends too early: its end mark is missing")
-        for member, path in reversed(self.folders):
-            set_metadata(member, path)
+        for path in sorted(self.folders, reverse=True):  # the deepest first
+            set_metadata(self.folders[path], path)
 
     def unpack_member(self, member: tarfile.TarInfo, path: str) -> None:
         """Make one file, of whatever kind. Raises FileExistsError or FileNotFoundError if `path` is not free for it."""
@@ -156,18 +156,33 @@ class Unpacker:
         elif member.isdir():
             if not os.path.isdir(path) or os.path.islink(path):
                 os.mkdir(path)
-            self.folders.append((member, path))
+            self.folders[path] = member
             return
         elif member.issym():
             os.symlink(member.linkname, path)
         elif member.islnk():
-            os.link(os.path.normpath(f"/{member.linkname}"), path, follow_symlinks=False)
+            target = os.path.normpath(f"/{member.linkname}")
+            if target != path:
+                os.link(target, path, follow_symlinks=False)
             return
         elif member.isfifo():
             os.mkfifo(path)
         else:
             return  # a device: an image has no business with the host's disks
         set_metadata(member, path)
+
+    def make_room(self, path: str) -> None:
+        """Make missing parents, and remove what an earlier member of the same name has left."""
+        for parent in reversed(Path(path).parents):
+            if not parent.exists():
+                parent.mkdir()
+        if os.path.isdir(path) and not os.path.islink(path):
+            tree.remove(Path(path))
+            self.folders = {
+                name: member for name, member in self.folders.items() if not f"{name}/".startswith(f"{path}/")
+            }
+        elif os.path.lexists(path):
+            os.unlink(path)
 
     def unpack_file(self, member: tarfile.TarInfo, path: str) -> None:
         """Copy the member's bytes. Of a sparse file the archive holds only what is not hole, piece after piece."""
@@ -206,15 +221,6 @@ def write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
-
-
-def make_room(path: str) -> None:
-    """Make missing parents, and remove what an earlier member of the same name has left."""
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    if os.path.isdir(path) and not os.path.islink(path):
-        tree.remove(Path(path))
-    elif os.path.lexists(path):
-        os.unlink(path)
 
 
 def set_metadata(member: tarfile.TarInfo, path: str) -> None:

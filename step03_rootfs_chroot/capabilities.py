@@ -23,21 +23,18 @@ KEPT = """
     CAP_NET_RAW CAP_SYS_CHROOT CAP_AUDIT_WRITE CAP_SETFCAP
 """.split()
 
+# Asked while /proc is still the host's.
+LAST = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+
 
 def drop() -> None:
     """Give up all capabilities but those kept, for good: also a setuid program will not get them back.
 
     That is what the bounding set is for; it is cut first, because cutting it needs CAP_SETPCAP.
     """
-    for number in range(int(Path("/proc/sys/kernel/cap_last_cap").read_text()) + 1):
+    for number in range(LAST + 1):
         name = NAMES[number] if number < len(NAMES) else str(number)
         if name not in KEPT:
             linux.prctl(PR.PR_CAPBSET_DROP, number, name)
-    linux.capset({NAMES.index(name): name for name in KEPT if NAMES.index(name) in permitted()})
-
-
-def permitted() -> set[int]:
-    """The capabilities that this process may have: inside another container not all."""
-    status = Path("/proc/self/status").read_text()
-    mask = int(status.partition("CapPrm:")[2].split()[0], 16)
-    return {number for number in range(64) if mask >> number & 1}
+    permitted = linux.capget()  # inside another container not all
+    linux.capset({NAMES.index(name): name for name in KEPT if NAMES.index(name) in permitted})

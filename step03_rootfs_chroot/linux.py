@@ -145,11 +145,21 @@ def become(uid: int, gid: int, groups: list[int]) -> None:
     told("setresuid", [uid] * 3, os.setresuid, uid, uid, uid)
 
 
+CAPABILITY_HEADER = struct.pack("=Ii", 0x20080522, 0)  # version 3, this process
+
+
+def capget() -> set[int]:
+    """The capabilities permitted to this process, by number: capget(2)."""
+    data = ctypes.create_string_buffer(24)
+    _libc.capget(CAPABILITY_HEADER, data)
+    _, low, _, _, high, _ = struct.unpack("=6I", data)  # effective, permitted, inheritable, 32 bits of each at a time
+    return {number for number in range(64) if (high << 32 | low) >> number & 1}
+
+
 def capset(kept: dict[int, str]) -> None:
     """Have these capabilities (number: name) and no others: capset(2). The kernel wants them as two 32-bit words."""
     mask = sum(1 << number for number in kept)
     words = [(mask >> shift & 0xFFFFFFFF) for shift in (0, 32)]
-    header = struct.pack("=Ii", 0x20080522, 0)
     data = struct.pack(
         "=6I", *(value for word in words for value in (word, word, 0))
     )  # effective, permitted, inheritable
@@ -158,7 +168,7 @@ def capset(kept: dict[int, str]) -> None:
         explain.Raw("{version=_LINUX_CAPABILITY_VERSION_3, pid=0}"),
         explain.Raw(f"{{effective={names}, permitted={names}, inheritable=0}}"),
     )
-    _call("capset", header, data, shown=shown)
+    _call("capset", CAPABILITY_HEADER, data, shown=shown)
 
 
 def sethostname(name: str) -> None:

@@ -7,10 +7,10 @@ cannot be reached by any trick with paths.
 """
 
 import os
-from contextlib import suppress
 from pathlib import Path
 
 from . import linux, terminal
+from .errors import ContainerError
 from .linux import MNT, MS
 
 SAFE = MS.MS_NOSUID | MS.MS_NODEV | MS.MS_NOEXEC
@@ -48,6 +48,10 @@ def enter(rootfs: Path) -> None:
     make_devices()
     linux.umount(".", MNT.MNT_DETACH)
     linux.chdir("/")
+    if not os.path.samefile("/", "/.."):
+        raise ContainerError(
+            "the host's files are still mounted: something changed the image while it was being started"
+        )
     hide()
 
 
@@ -65,9 +69,15 @@ def mount_all() -> None:
 
 
 def mount_new(source: str, target: str, kind: str, flags: MS, data: str | None = None) -> None:
-    """Mount a file system on a directory, made if the image lacks it."""
-    with suppress(FileExistsError):
+    """Mount a file system on a directory, made if the image lacks it.
+
+    Not on a symbolic link of the image's: one to "/" would put the mount upon the host's root, and our umount would
+    then take away that mount, and leave the host.
+    """
+    if not os.path.lexists(target):
         linux.mkdir(target, 0o755)
+    if os.path.islink(target) or not os.path.isdir(target):
+        raise ContainerError(f"the image's {target} is not a directory, so nothing can be mounted there")
     linux.mount(source, target, kind, flags, data)
 
 

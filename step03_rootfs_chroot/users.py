@@ -33,19 +33,19 @@ def find(wanted: str) -> User:
     entry = next((fields for fields in entries if fields[0] == name), None) or next(
         (fields for fields in entries if fields[2] == name), None
     )
-    uid = int(entry[2]) if entry else number(name, "user")
-    gid = int(entry[3]) if entry and entry[3].isdecimal() else 0
+    uid = number(entry[2] if entry else name, "user")
+    gid = number(entry[3], "group") if entry else 0
     home = (entry[5] if entry else "") or "/"
     if group:
         return User(uid, find_group(group), [], home)
-    members = {int(fields[2]) for fields in groups() if entry and entry[0] in fields[3].split(",")}
+    members = {number(fields[2], "group") for fields in groups() if entry and entry[0] in fields[3].split(",")}
     return User(uid, gid, sorted(members - {gid}), home)
 
 
 def find_group(wanted: str) -> int:
     """The number of a group, given by name or number."""
-    found = [int(fields[2]) for fields in groups() if fields[0] == wanted]
-    return found[0] if found else number(wanted, "group")
+    found = [fields[2] for fields in groups() if fields[0] == wanted]
+    return number(found[0] if found else wanted, "group")
 
 
 def groups() -> list[list[str]]:
