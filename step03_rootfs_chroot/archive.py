@@ -10,19 +10,16 @@ import gzip
 import io
 import lzma
 import os
-import signal
-import socket
 import stat
 import sys
 import tarfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
-from . import explain, linux, namespaces, tree
-from .errors import ContainerError, sentence
-from .linux import CLONE, PR
+from . import linux, namespaces, tree, worker
+from .errors import ContainerError
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -37,7 +34,6 @@ OPENERS: dict[bytes, Callable[[Any], Any]] = {
 }
 BROKEN = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, zstd.ZstdError, ValueError, OverflowError)
 XATTR = "SCHILY.xattr."  # the pax keyword before an extended attribute's name
-TENTH = 0.1  # seconds between two looks at the progress
 
 
 def unpack(source: int, target: Path, progress: Callable[[int], None]) -> int:
@@ -46,31 +42,7 @@ def unpack(source: int, target: Path, progress: Callable[[int], None]) -> int:
     Plain or compressed with gzip, bzip2, xz or zstd, a file or a pipe. `progress` is told how far `source` has been
     read. Raises ContainerError if the archive is broken or ends too early.
     """
-    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours:
-        with its:
-            # chroot(2) is root's: without root, become root in a user namespace first.
-            pid = linux.clone(CLONE.CLONE_NEWUSER if namespaces.ROOTLESS else CLONE(0))
-            if pid == 0:
-                ours.close()
-                unpack_confined(source, target, its)
-        try:
-            if namespaces.ROOTLESS:
-                namespaces.map_caller_to_root(pid)
-            ours.send(b"go")
-            ours.settimeout(TENTH)
-            while True:
-                try:
-                    verdict, _, result = os.fsdecode(ours.recv(65536)).partition(" ")
-                    break
-                except TimeoutError:
-                    progress(position(source))
-        finally:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-    if verdict != "ok":
-        raise ContainerError(result or "the unpacking process was killed")
-    return int(result)
+    return worker.run(lambda: unpack_confined(source, target), lambda: progress(position(source)))
 
 
 def position(source: int) -> int:
@@ -81,28 +53,17 @@ def position(source: int) -> int:
         return 0
 
 
-def unpack_confined(source: int, target: Path, channel: socket.socket) -> NoReturn:
-    """The child: lock itself into `target`, unpack there, report. All modules must be loaded before the chroot."""
+def unpack_confined(source: int, target: Path) -> int:
+    """Lock this process into `target` and unpack there. All modules must be loaded before the chroot."""
+    linux.chroot(str(target))
+    os.umask(0o022)
     try:
-        explain.i_am("unpacker")
-        linux.prctl(PR.PR_SET_PDEATHSIG, signal.SIGKILL, "SIGKILL")
-        if channel.recv(16) == b"go":
-            linux.chroot(str(target))
-            os.umask(0o022)
-            unpacker = Unpacker(source)
-            unpacker.unpack()
-            channel.send(f"ok {unpacker.size}".encode())
-    except ContainerError as error:
-        channel.send(os.fsencode(f"failed {error}"))
+        unpacker = Unpacker(source)
+        unpacker.unpack()
     except BROKEN as error:
         kinds = "a tar archive, plain or compressed with gzip, bzip2, xz or zstd"
-        channel.send(os.fsencode(f"failed the archive is broken, or is not {kinds}: {error}"))
-    except OSError as error:
-        channel.send(os.fsencode(f"failed the archive cannot be read: {sentence(error)}"))
-    except BaseException as error:
-        channel.send(os.fsencode(f"failed unpacking: {error!r}"))
-    finally:
-        os._exit(0)
+        raise ContainerError(f"the archive is broken, or is not {kinds}: {error}") from None
+    return unpacker.size
 
 
 class Header(tarfile.TarInfo):
