@@ -50,6 +50,18 @@ events_logger = "none"
 default_ulimits = ["nofile=1024:1024", "nproc=1000:1000"]
 """
 
+
+@dataclass(frozen=True)
+class Effort:
+    """How often what is measured."""
+
+    runs: int = 50  # start-ups, one after another
+    crowd: int = 20  # start-ups at once
+    crowds: int = 3
+    imports: int = 5
+    images: int = 200  # in the store
+
+
 numbers = itertools.count()
 notes: list[str] = []  # what could not be measured, and why
 terminal = Console(stderr=True)
@@ -292,48 +304,57 @@ def run_alone(contender: Contender) -> None:
     contender.alone.append(contender.once())
 
 
-def measure_import(steps: Sequence[str], archive: Path, scratch: Path, rounds: int) -> list[Contender]:
+def measure_start_up(contenders: list[Contender], effort: Effort) -> None:
+    def at_once(contender: Contender) -> None:
+        contender.crowd.append(contender.at_once(effort.crowd))
+
+    in_turn("warming up", 1, contenders, try_out)
+    in_turn("start-up", effort.runs, contenders, run_alone)
+    in_turn("at once", effort.crowds, contenders, at_once)
+    adopt_orphans()
+    in_turn("memory", 1, contenders, Contender.weigh)
+
+
+def measure_import(steps: Sequence[str], archive: Path, scratch: Path, effort: Effort) -> list[Contender]:
     """`tar -x` and each step's `import`, of the same archive, each into a fresh folder of the same file system."""
-
-    def measure(contender: Contender) -> None:
-        with tempfile.TemporaryDirectory(dir=scratch) as target:
-            contender.env = environment(Path(target))
-            os.sync()  # not to wait for what the one before has left to write
-            contender.alone.append(contender.once())
-
-    tar = Contender(f"tar -x of {archive.stat().st_size // MB} MB", lambda _: [*unpack, tar.env["MYDOCKER_ROOT"]], {})
     unpack = ["tar", "-xf", str(archive), "-C"]
-    imports = [
-        Contender(f"{step} import", always(sys.executable, "-m", step, "import", str(archive), "large"), {})
-        for step in steps
-    ]
+    tar = Contender(f"tar -x of {archive.stat().st_size // MB} MB", lambda _: [*unpack, tar.env["MYDOCKER_ROOT"]], {})
+    contenders = [tar]
+    for step in steps:
+        importing = always(sys.executable, "-m", step, "import", str(archive), "large")
+        contenders.append(Contender(f"{step} import", importing, {}))
 
-    def weigh(contender: Contender) -> None:
-        with tempfile.TemporaryDirectory(dir=scratch) as target:
-            contender.env = environment(Path(target))
-            contender.weigh()
+    def afresh(measure: Callable[[Contender], None]) -> Callable[[Contender], None]:
+        def measured(contender: Contender) -> None:
+            with tempfile.TemporaryDirectory(dir=scratch) as target:
+                contender.env = environment(Path(target))
+                os.sync()  # not to wait for what the one before has left to write
+                measure(contender)
 
-    contenders = [tar, *imports]
-    in_turn("import", rounds, contenders, measure)
-    in_turn("memory of import", 1, contenders, weigh)
+        return measured
+
+    in_turn("import", effort.imports, contenders, afresh(run_alone))
+    in_turn("memory of import", 1, contenders, afresh(Contender.weigh))
     return contenders
 
 
-def measure_images(step: str, rootfs: Path, scratch: Path, rounds: int, how_many: int) -> list[Contender]:
+def measure_images(step: str, rootfs: Path, scratch: Path, effort: Effort) -> list[Contender]:
     """Start-up from an image of 10 MB, from one of 300 MB, and from the small one among many."""
-    small, large, many = (scratch / name for name in ("small", "large", "many"))
-    for store, size in ((small, 10 * MB), (large, 300 * MB), (many, 10 * MB)):
-        call(step, store, "import", str(tree(rootfs, size)), "busybox")
-    with terminal.status(f"importing {how_many} images"), ThreadPoolExecutor(os.cpu_count()) as pool:
-        one_file = scratch / "one_file"
-        one_file.mkdir()
-        (one_file / "name").write_text("a small image")
-        list(pool.map(lambda index: call(step, many, "import", str(one_file), f"image{index}"), range(how_many - 1)))
-    contenders = [start_up(step, store) for store in (small, large, many)]
-    for contender, which in zip(contenders, ("of 10 MB", "of 300 MB", f"of 10 MB, among {how_many}"), strict=True):
-        contender.name = f"{step} run true, image {which}"
-        contender.once()
-    in_turn("images", rounds, contenders, run_alone)
+    contenders = []
+    for which, size in (("of 10 MB", 10), ("of 300 MB", 300), (f"of 10 MB, among {effort.images}", 10)):
+        store = scratch / which.replace(" ", "-")
+        call(step, store, "import", str(tree(rootfs, size * MB)), "busybox")
+        contenders.append(start_up(step, store))
+        contenders[-1].name = f"{step} run true, image {which}"
+    with terminal.status(f"importing {effort.images} images"), ThreadPoolExecutor(os.cpu_count()) as pool:
+        small = scratch / "small-image"
+        small.mkdir()
+        (small / "file").write_text("a small image")
+        done = [pool.submit(call, step, store, "import", str(small), f"image{n}") for n in range(effort.images - 1)]
+    for each in done:
+        each.result()
+    in_turn("warming up", 1, contenders, try_out)
+    in_turn("images", effort.runs, contenders, run_alone)
     return contenders
 
 
@@ -344,44 +365,38 @@ def verdict(text: str, met: bool) -> str:
     return f"{text}: " + ("[green]met[/]" if met else "[yellow]missed[/]")
 
 
-def start_up_aims(contender: Contender, just_typer: Contender, podman: Contender | None) -> str:
-    taken = median(contender.alone)
-    above = taken - median(just_typer.alone)
+def ratio(contender: Contender, base: Contender) -> float:
+    return median(contender.alone) / median(base.alone)
+
+
+def start_up_aims(contender: Contender, contenders: list[Contender]) -> str:
+    above = median(contender.alone) - median(contenders[0].alone)
     aims = [verdict(f"{1000 * above:+.0f} of {1000 * ABOVE_TYPER:.0f} ms", above <= ABOVE_TYPER)]
-    if podman:
-        part = taken / median(podman.alone)
-        aims.append(verdict(f"{part:.2f} of {OF_PODMAN} podman", part < OF_PODMAN))
+    for podman in contenders:
+        if "--network none" in podman.name:
+            part = ratio(contender, podman)
+            aims.append(verdict(f"{part:.2f} of {OF_PODMAN} podman", part < OF_PODMAN))
     return ", ".join(aims)
 
 
-def row(table: Table, contender: Contender, base: Contender, aim: str = "") -> None:
+def add_row(table: Table, contender: Contender, base: Contender, aim: str = "") -> None:
     def times(values: list[float], base_values: list[float]) -> list[str]:
         if not values:
             return ["", "", ""]
         least, middle = (f"{1000 * value:.0f}" for value in (min(values), median(values)))
         return [least, middle, f"{median(values) / median(base_values):.2f}"]
 
-    def mib(kib: int) -> str:
-        return f"{kib / 1024:.1f}" if kib else ""
-
     crowd = times(contender.crowd, base.crowd)[1:]
-    memory = [mib(contender.largest), mib(contender.together)]
+    memory = [f"{kib / 1024:.1f}" if kib else "" for kib in (contender.largest, contender.together)]
     table.add_row(escape(contender.name), *times(contender.alone, base.alone), *crowd, *memory, aim)
 
 
-def new_table(runs: int, crowd: int) -> Table:
+def new_table(effort: Effort) -> Table:
     pipe = not sys.stdout.isatty()
     table = Table(box=None if pipe else box.SIMPLE_HEAD, pad_edge=False, header_style="" if pipe else "bold")
     table.add_column("")
-    for heading in (
-        "min\nms",
-        f"median\nof {runs}",
-        "ratio",
-        f"{crowd} at\nonce, ms",
-        "ratio",
-        "peak\nMiB",
-        "all\nMiB",
-    ):
+    times = ["min\nms", f"median\nof {effort.runs}", "ratio", f"{effort.crowd} at\nonce, ms", "ratio"]
+    for heading in (*times, "peak\nMiB", "all\nMiB"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("aim")
     return table
@@ -393,58 +408,45 @@ def main(
 ) -> None:
     """Time every step's containers beside unshare, runc and Podman, and its import beside tar."""
     steps = sorted(path.parent.name for path in PROJECT.glob("step[0-9][0-9]_*/__main__.py"))
-    newest = next(filter(has_images, reversed(steps)), None)
     chosen = [name for name in steps if not step or name.startswith(f"step{step:02}_")]
-    runs, crowd, crowds, imports, images = (5, 10, 1, 1, 20) if quick else (50, 20, 3, 3, 200)
+    effort = Effort(runs=5, crowd=10, crowds=1, imports=1, images=20) if quick else Effort()
+    table = new_table(effort)
 
     with ExitStack() as cleanup:
         scratch = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="mydocker-bench-")))
         rootfs = None
-        if newest:
-            start_up(newest, scratch / "rootfs").once()  # makes itself the image busybox
+        if has_images(steps[-1]):
+            start_up(steps[-1], scratch / "rootfs").once()  # makes itself the image busybox
             [rootfs] = scratch.glob("rootfs/images/*/rootfs")
+
         ours = [start_up(name, scratch / name) for name in chosen]
         contenders = [*peers(scratch, rootfs, cleanup), *ours]
-        in_turn("warming up", 1, contenders, try_out)
-        in_turn("start-up", runs, contenders, run_alone)
-        in_turn("at once", crowds, contenders, lambda contender: contender.crowd.append(contender.at_once(crowd)))
-        adopt_orphans()
-        in_turn("memory", 1, contenders, Contender.weigh)
-
-        table = new_table(runs, crowd)
-        just_typer = contenders[0]
-        podman = next((contender for contender in contenders if "--network none" in contender.name), None)
+        measure_start_up(contenders, effort)
         for contender in contenders:
-            row(table, contender, just_typer, start_up_aims(contender, just_typer, podman) if contender in ours else "")
+            aim = start_up_aims(contender, contenders) if contender in ours else ""
+            add_row(table, contender, contenders[0], aim)
 
         with_images = list(filter(has_images, chosen))
         if rootfs and with_images:
-            tar, *importers = measure_import(with_images, tree(rootfs, 300 * MB), scratch, imports)
-            table.add_section()
-            row(table, tar, tar)
-            for contender in importers:
-                ratio = median(contender.alone) / median(tar.alone)
-                row(table, contender, tar, verdict(f"{ratio:.2f} of {OF_TAR} tar", ratio <= OF_TAR))
-            small, *rest = measure_images(with_images[-1], rootfs, scratch, runs, images)
-            table.add_section()
-            row(table, small, small)
-            for contender in rest:
-                ratio = median(contender.alone) / median(small.alone)
-                row(table, contender, small, verdict(f"{ratio:.2f} of {INDEPENDENT}", ratio <= INDEPENDENT))
+            tar, *imports = measure_import(with_images, tree(rootfs, 300 * MB), scratch, effort)
+            add_row(table, tar, tar)
+            for contender in imports:
+                part = ratio(contender, tar)
+                add_row(table, contender, tar, verdict(f"{part:.2f} of {OF_TAR} tar", part <= OF_TAR))
+            small, *others = measure_images(with_images[-1], rootfs, scratch, effort)
+            add_row(table, small, small)
+            for contender in others:
+                part = ratio(contender, small)
+                add_row(table, contender, small, verdict(f"{part:.2f} of {INDEPENDENT}", part <= INDEPENDENT))
 
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    console.print(
-        f"Linux {platform.release()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
-        f"{'root' if ROOT else 'an ordinary user'}"
-    )
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    who = "root" if ROOT else "an ordinary user"
+    console.print(f"Linux {platform.release()}, {os.cpu_count()} cores, Python {platform.python_version()}, {who}")
     console.print(table)
-    console.print(
-        "ratio: of the medians, to the first line of each group, in this run. peak: the largest process; "
-        "all: every process together, with `sleep` inside.",
-        highlight=False,
-    )
+    console.print("ratio: of medians, to the first line; from tar on, to that of its group. peak: the largest process.")
+    console.print("all: all processes together, with `sleep` inside. MiB; aims are shown, not enforced.")
     for note in notes:
-        console.print(f"not measured: {note}", markup=False, highlight=False)
+        console.print(f"not measured: {note}", markup=False)
     if any(contender not in contenders for contender in ours):
         sys.exit(1)
 
