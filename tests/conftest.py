@@ -200,10 +200,9 @@ def host_is_as_it_was(request: pytest.FixtureRequest, tmp_path: Path) -> Iterato
     files = [tmp_path / "here", tmp_path / "tmp"]
     before = host.state(files)
     yield
-    left = host.leaks(before, files)
-    host.clear(before)
-    if left:
-        pytest.fail("the host is not as it was:\n  " + "\n  ".join(left), pytrace=False)
+    if left := host.leaks(before, files):
+        host.clear(left)
+        pytest.fail("\n  ".join(["the host is not as it was:", *map(str, left)]), pytrace=False)
 
 
 # ---- what was skipped, and why ---------------------------------------------------------------------------------------

@@ -116,23 +116,22 @@ def mounts() -> Iterator[str]:
 
 
 def cgroups() -> Iterator[str]:
-    """Cgroups of all hierarchies, but for Podman's, for our empty parent, and for those that others are using."""
-    ours: set[str] | None = None
+    """Cgroups of all hierarchies, but for Podman's and for our parent, which may stay when it is empty."""
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         before, _, after = line.partition(" - ")
-        if not after.startswith("cgroup"):
-            continue
-        top = before.split()[4]
-        for path, folders, _ in os.walk(top):
-            folders[:] = [name for name in folders if not name.startswith("libpod")]
-            if path == top or path == f"{top}/mydocker":
-                continue
-            with suppress(OSError):
-                inside = Path(path, "cgroup.procs").read_text().split()
-                if inside and ours is None:
-                    ours = {str(process.pid) for process in descendants()}
-                if not inside or ours & {*inside}:  # type: ignore[operator]
+        if after.startswith("cgroup"):
+            top = before.split()[4]
+            for path, folders, _ in os.walk(top):
+                folders[:] = [name for name in folders if not name.startswith("libpod")]
+                if path not in (top, f"{top}/mydocker"):
                     yield path
+
+
+def used_by_others(cgroup: str) -> bool:
+    with suppress(OSError):
+        inside = Path(cgroup, "cgroup.procs").read_text().split()
+        return bool(inside) and not {str(process.pid) for process in descendants()} & {*inside}
+    return False
 
 
 def network() -> Iterator[str]:
@@ -168,25 +167,38 @@ def temporary_files(files: list[Path]) -> Iterator[str]:
 # ---- what has changed ------------------------------------------------------------------------------------------------
 
 
-def changes(before: State, after: State) -> list[str]:
-    """Every kind of thing that has come and stayed, or that is gone."""
+@dataclass(frozen=True)
+class Change:
+    how: str
+    kind: str
+    entry: str
+
+    def __str__(self) -> str:
+        return f"{self.how}: {self.kind} {self.entry}"
+
+
+def changes(before: State, after: State) -> list[Change]:
+    """Every kind of thing that has come, or that is gone."""
     found = []
     for kind in before:
-        found += [f"left behind: {kind} {entry}" for entry in sorted(after[kind] - before[kind])]
+        new = sorted(after[kind] - before[kind])
+        found += [Change("left behind", kind, entry) for entry in new if kind != "cgroup" or not used_by_others(entry)]
         if kind in ("mount", "network", "firewall"):  # the others end by themselves
-            found += [f"gone: {kind} {entry}" for entry in sorted(before[kind] - after[kind])]
+            found += [Change("gone", kind, entry) for entry in sorted(before[kind] - after[kind])]
     return found
 
 
-def leaks(before: State, files: list[Path], grace: float = GRACE) -> list[str]:
-    """What is not as it was, once everything has had its time to settle."""
+def leaks(before: State, files: list[Path], grace: float = GRACE) -> list[Change]:
+    """What is not as it was, from now until everything has had its time to settle."""
     deadline = time.monotonic() + grace
-    while True:
-        reap()
-        found = changes(before, state(files))
-        if not found or time.monotonic() > deadline:
-            return found
+    reap()
+    found = changes(before, state(files))
+    while found and time.monotonic() < deadline:
         time.sleep(0.02)
+        reap()
+        now = changes(before, state(files))
+        found = [change for change in found if change in now]  # what others make meanwhile is not ours
+    return found
 
 
 def reap() -> None:
@@ -197,13 +209,16 @@ def reap() -> None:
                 os.waitpid(process.pid, os.WNOHANG)
 
 
-def clear(before: State) -> None:
+def clear(left: list[Change]) -> None:
     """Take away what a failed test has left, so that the next does not fail for it too."""
-    for process in descendants():
-        if str(process) not in before["process"]:
-            process.signal(signal.SIGKILL)
-    for path in sorted(frozenset(cgroups()) - before["cgroup"], reverse=True):
-        with suppress(OSError):
-            os.rmdir(path)
-    for line in frozenset(mounts()) - before["mount"]:
-        subprocess.run(["umount", "--lazy", line.split()[4]], check=False, capture_output=True)
+    ours = {str(process): process for process in descendants()}
+    for change in sorted(left, key=str, reverse=True):  # a cgroup's children before their parent
+        if change.how == "gone":
+            continue
+        if change.kind == "process" and change.entry in ours:
+            ours[change.entry].signal(signal.SIGKILL)
+        elif change.kind == "cgroup":
+            with suppress(OSError):
+                os.rmdir(change.entry)
+        elif change.kind == "mount":
+            subprocess.run(["umount", "--lazy", change.entry.split()[4]], check=False, capture_output=True)

@@ -15,7 +15,7 @@ from tests import host
 from tests.terminal import Terminal
 
 PROBES = Path(__file__).parent / "probes"
-PATIENCE = 30.0  # seconds that any command of these tests may take, on the slowest machine
+PATIENCE = 20.0  # seconds that any command of these tests may take, on the slowest machine
 Word = str | bytes
 # What runtimes find in their environment, whatever the tests' own is. Nothing of it may be seen inside.
 HOST_ENVIRONMENT = {

@@ -1,0 +1,58 @@
+"""Where the system does not let an unprivileged user make namespaces, one line names the cause and the remedy."""
+
+from pathlib import Path
+
+import pytest
+
+from tests import image
+from tests.runtime import Runtime
+
+pytestmark = [
+    pytest.mark.step(1),
+    pytest.mark.ours_alone("Podman is asked as root only"),
+    pytest.mark.as_user("root needs no user namespace"),
+]
+
+
+def prepared(script: str) -> tuple[str, ...]:
+    """Run in a user namespace that `script` has prepared as its root, as a user in it who is not root."""
+    script += '; exec "$@"'
+    return ("unshare", "--user", "--mount", "--map-user=1000", "--map-group=1000", "--keep-caps", "sh", "-c", script)
+
+
+UNPRIVILEGED = ("sh", "setpriv", "--ambient-caps=-all", "--inh-caps=-all")
+
+
+def limited(kind: str) -> tuple[str, ...]:
+    return (*prepared(f"echo 0 > /proc/sys/user/max_{kind}_namespaces"), *UNPRIVILEGED)
+
+
+def test_user_namespaces_used_up(runtime: Runtime) -> None:
+    said = runtime.refusal(runtime.run("true", under=limited("user")))
+    assert "user.max_user_namespaces" in said and "sysctl" in said
+
+
+@pytest.mark.parametrize("kind", ["uts", "ipc", "pid", "mnt", "net"])
+def test_other_namespaces_used_up(runtime: Runtime, kind: str) -> None:
+    said = runtime.refusal(runtime.run("true", under=limited(kind)))
+    assert "limit" in said and "sysctl" in said
+
+
+def test_user_namespaces_forbidden(runtime: Runtime, tmp_path: Path) -> None:
+    """clone(2) answers EPERM within a chroot as it does where a system forbids user namespaces altogether."""
+    (tmp_path / "root").mkdir()
+    under = prepared(f'mount --rbind / {tmp_path}/root; set -- chroot {tmp_path}/root "$@"')
+    said = runtime.refusal(runtime.run("true", under=(*under, *UNPRIVILEGED)))
+    assert "user namespace" in said and "as root" in said
+
+
+def test_setgroups_stays_denied(runtime: Runtime) -> None:
+    """Else a member of a group that may not see a file could leave that group: CVE-2014-8989."""
+    ask = "import os\ntry: os.setgroups([])\nexcept PermissionError: print('denied')"
+    assert runtime.output("python3", "-c", ask) == "denied"
+
+
+@pytest.mark.step(1, until=2)  # from step 3 on, the host's files are not seen at all
+def test_no_more_rights_on_the_hosts_files_than_before(runtime: Runtime) -> None:
+    assert runtime.run("cat", "/etc/shadow").code == 1
+    assert runtime.run("sh", "-c", f"echo >> {image.PYTHON}").code != 0
