@@ -15,7 +15,12 @@ from .errors import ContainerError, complain, sentence
 PROGRAM = __package__
 WORDS_AS_TYPED = {"allow_interspersed_args": False}  # options end at the first word that is none
 
-app = typer.Typer(help="Docker in nine steps: containers by hand.", add_completion=False, rich_markup_mode=None)
+app = typer.Typer(
+    help="Docker in nine steps: containers by hand.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
 
 
 @app.callback()
@@ -71,10 +76,8 @@ def main() -> NoReturn:
     except typer.TyperException as error:
         complain(error.format_message())
         code = 125
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # as `images | head -1`; Python would try once more at its end
-        code = 128 + signal.SIGPIPE
     except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what could not be printed, Python would try again at its end
         complain(sentence(error))
         code = 125
     sys.exit(code)

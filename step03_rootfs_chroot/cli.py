@@ -19,7 +19,12 @@ from .errors import ContainerError, complain, sentence
 PROGRAM = __package__
 WORDS_AS_TYPED = {"allow_interspersed_args": False}  # options end at the first word that is none
 
-app = typer.Typer(help="Docker in nine steps: containers by hand.", add_completion=False, rich_markup_mode=None)
+app = typer.Typer(
+    help="Docker in nine steps: containers by hand.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
 
 
 @app.callback()
@@ -53,7 +58,7 @@ def run(
         explain.enable()
     if interactive and tty and not os.isatty(0):
         raise ContainerError("-it needs a terminal as standard input, and this is none: leave out -t")
-    if not workdir.startswith("/"):
+    if workdir and not workdir.startswith("/"):
         raise ContainerError(f"-w {workdir!r}: a path inside the container, beginning with /")
     own_id = container.new_id()
     config = Config(
@@ -64,7 +69,7 @@ def run(
         interactive=interactive,
         tty=tty,
         limits=Limits(None if memory is None else parse_size(memory), cpus, cpu_shares, cpuset_cpus, pids_limit),
-        workdir=workdir,
+        workdir=workdir or "/",
         user=user,
     )
     return container.run(config)
@@ -199,10 +204,8 @@ def main() -> NoReturn:
     except typer.TyperException as error:
         complain(error.format_message())
         code = 125
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # as `images | head -1`; Python would try once more at its end
-        code = 128 + signal.SIGPIPE
     except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what could not be printed, Python would try again at its end
         complain(sentence(error))
         code = 125
     sys.exit(code)

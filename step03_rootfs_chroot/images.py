@@ -80,7 +80,7 @@ def make_root(work: Path) -> Path:
 
 def copy_directory(source: Path, target: Path, progress: Progress) -> int:
     """Copy a directory as an image's root; returns the bytes of its files."""
-    if store.folder("images").is_relative_to(source.resolve()):
+    if store.folder("images").resolve().is_relative_to(source.resolve()):
         raise ContainerError(f"{source} contains the image store itself: give a directory that does not")
     size = 0
 

@@ -105,8 +105,10 @@ def enter(workdir: str) -> None:
 
 def drop_privileges(user: users.User, tty: bool) -> None:
     """Keep of root's powers what a container may have, then be the user. Everything that needs more is done by now."""
-    if tty:
-        os.fchown(0, user.uid, -1)
+    for standard in (0, 1, 2):
+        # The terminal and pipes, so that also /dev/stdout can be opened; but never a file of the caller's.
+        if user.uid and (tty or os.readlink(f"/proc/self/fd/{standard}").startswith("pipe:")):
+            os.fchown(standard, user.uid, -1)
     capabilities.drop()
     users.become(user)
 

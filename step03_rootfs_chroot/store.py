@@ -12,31 +12,42 @@ from pathlib import Path
 from typing import Any
 
 from . import linux, tree
+from .errors import ContainerError
+
+
+def root() -> Path:
+    """The store: $MYDOCKER_ROOT, else /var/lib/mydocker, without root $XDG_DATA_HOME/mydocker."""
+    if chosen := os.environ.get("MYDOCKER_ROOT"):
+        return Path(chosen).absolute()
+    if os.geteuid() == 0:
+        return Path("/var/lib/mydocker")
+    data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    if data.startswith("~"):
+        raise ContainerError("you have no home directory to keep images in: set MYDOCKER_ROOT to a directory")
+    return Path(data) / "mydocker"
 
 
 def folder(name: str) -> Path:
     """A directory of the store, made if missing.
 
-    The store is $MYDOCKER_ROOT, else /var/lib/mydocker, without root $XDG_DATA_HOME/mydocker. Nobody else may enter:
-    an image's setuid programs would be theirs to run.
+    Nobody else may enter the store: an image's setuid programs would be theirs to run.
     """
-    if os.geteuid() == 0:
-        default = Path("/var/lib/mydocker")
-    else:
-        default = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "mydocker"
-    root = Path(os.environ.get("MYDOCKER_ROOT") or default).absolute()
-    with suppress(FileExistsError):
-        root.mkdir(parents=True)
-        root.chmod(0o700)
-    (root / name).mkdir(exist_ok=True)
-    return root / name
+    if not root().exists():
+        with suppress(FileExistsError):
+            root().mkdir(parents=True)
+            root().chmod(0o700)
+    (root() / name).mkdir(exist_ok=True)
+    return root() / name
 
 
 def read_json(path: Path) -> Any:
     """What a JSON file holds, or an empty dict if there is no such file."""
-    with suppress(FileNotFoundError):
+    try:
         return json.loads(path.read_text())
-    return {}
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise ContainerError(f"{path} is damaged ({error}): mend it by hand, or remove it") from None
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -72,7 +72,7 @@ def raw(fd: int) -> Iterator[None]:
 
 
 @contextmanager
-def guarded(undo: Callable[[], None]) -> Iterator[None]:
+def guarded(undo: Callable[[], object]) -> Iterator[None]:
     """Have `undo` done at the end by a process of its own, which waits for the runtime to let go of a pipe.
 
     The kernel closes that pipe however the runtime ends, so even SIGKILL does not leave the user with a terminal

@@ -52,25 +52,33 @@ def copy_one(source: Path, target: Path, mode: int) -> None:
 
 
 def copy_data(source: int, target: int) -> None:
-    """Copy a file's bytes inside the kernel, holes left out: copy_file_range(2), lseek(2).
+    """Copy a file's bytes inside the kernel, leaving its holes out: copy_file_range(2).
 
     Where the file system can, the copy shares the original's blocks until one of them is changed.
     """
     size = os.fstat(source).st_size
-    position = 0
-    while position < size:
+    for offset, count in data_pieces(source, size):
+        os.lseek(source, offset, os.SEEK_SET)
+        os.lseek(target, offset, os.SEEK_SET)
+        while count:
+            count -= transfer(source, target, min(COPY_UNIT, count))
+    os.ftruncate(target, size)
+
+
+def data_pieces(file: int, size: int) -> list[tuple[int, int]]:
+    """Where a file is not hole: (offset, count) in bytes, by lseek(2) with SEEK_DATA and SEEK_HOLE."""
+    pieces = []
+    hole = 0
+    while hole < size:
         try:
-            position = os.lseek(source, position, os.SEEK_DATA)
+            offset = os.lseek(file, hole, os.SEEK_DATA)
         except OSError as error:
             if error.errno == errno.ENXIO:
                 break  # nothing but a hole from here to the end
             raise
-        hole = os.lseek(source, position, os.SEEK_HOLE)
-        os.lseek(source, position, os.SEEK_SET)
-        os.lseek(target, position, os.SEEK_SET)
-        while position < hole:
-            position += transfer(source, target, min(COPY_UNIT, hole - position))
-    os.ftruncate(target, size)
+        hole = os.lseek(file, offset, os.SEEK_HOLE)
+        pieces.append((offset, hole - offset))
+    return pieces
 
 
 def transfer(source: int, target: int, count: int) -> int:
@@ -115,7 +123,6 @@ def remove(top: Path) -> None:
 
     Every directory is emptied of its own subdirectories by moving them up beside it; so no path grows long.
     """
-    moved = 0
     with suppress(FileNotFoundError):
         top.chmod(0o700)
         while folders := [Path(entry) for entry in os.scandir(top) if entry.is_dir(follow_symlinks=False)]:
@@ -124,8 +131,7 @@ def remove(top: Path) -> None:
                 for entry in list(os.scandir(folder)):
                     if entry.is_dir(follow_symlinks=False):
                         os.chmod(entry, 0o700)  # a directory that moves has its `..` rewritten
-                        moved += 1
-                        os.rename(entry, top / f".removing-{os.getpid()}-{moved}")
+                        os.rename(entry, top / f".removing-{os.urandom(8).hex()}")
                     else:
                         os.unlink(entry)
                 folder.rmdir()

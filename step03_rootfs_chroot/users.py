@@ -3,13 +3,15 @@
 Called inside the container's root. The standard library's pwd would ask the host's name services.
 """
 
+import os
+import stat
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from . import linux, namespaces
 from .errors import ContainerError
 
+LONGEST_FILE = 2**20  # bytes: the image may hold anything
 LARGEST_ID = 2**32 - 2  # -1, all bits set, means "leave as it is" to the kernel
 
 
@@ -29,6 +31,7 @@ def find(wanted: str) -> User:
     A number need not be in the files; then the group is 0 and home is `/`, as in Docker.
     """
     name, _, group = wanted.partition(":")
+    name = name or "0"
     entries = [fields for fields in table("/etc/passwd") if len(fields) >= 6 and fields[2].isdecimal()]
     entry = next((fields for fields in entries if fields[0] == name), None) or next(
         (fields for fields in entries if fields[2] == name), None
@@ -56,7 +59,10 @@ def groups() -> list[list[str]]:
 def table(path: str) -> list[list[str]]:
     """The fields of a file like passwd(5); none if the image has no such file."""
     with suppress(OSError):
-        return [line.split(":") for line in Path(path).read_text(errors="surrogateescape").splitlines()]
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # it may be a FIFO: then do not wait for a writer
+        with open(fd, "rb") as file:
+            if stat.S_ISREG(os.fstat(fd).st_mode):
+                return [os.fsdecode(line).split(":") for line in file.read(LONGEST_FILE).split(b"\n")]
     return []
 
 
@@ -64,8 +70,8 @@ def number(text: str, what: str) -> int:
     """A user's or group's number. Raises ContainerError for a name: it was looked up before, and not found."""
     if not (text.isascii() and text.isdecimal()):
         raise ContainerError(f"{what} {text!r} is not in the image's /etc/{'passwd' if what == 'user' else 'group'}")
-    if int(text) > LARGEST_ID:
-        raise ContainerError(f"{what} {text}: at most {LARGEST_ID}")
+    if len(text) > 10 or int(text) > LARGEST_ID:
+        raise ContainerError(f"{what} {text:.20}: at most {LARGEST_ID}")
     return int(text)
 
 
