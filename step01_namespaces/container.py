@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from . import init, linux, namespaces, terminal
 from .config import Config
 from .errors import ContainerError
+from .guard import guarded
 
 FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -61,7 +62,8 @@ def cloned(config: Config) -> Iterator[Child]:
                 init.main(config, its)
         child = Child(pid, os.pidfd_open(pid), ours)
         try:
-            yield child
+            with guarded(lambda: kill(child), needs=child.pidfd):  # if we are killed, it dies with us
+                yield child
         finally:
             kill(child)
             with suppress(ChildProcessError):  # already waited for

@@ -12,7 +12,7 @@ from typing import NoReturn
 from . import explain, linux, namespaces, terminal
 from .config import Config
 from .errors import ContainerError, sentence
-from .linux import MS, PR
+from .linux import MS
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -28,7 +28,6 @@ def main(config: Config, channel: socket.socket) -> NoReturn:
             os._exit(125)  # end of file: the runtime died before it was ready
         forget_the_caller(channel)
         set_up(config, channel)
-        die_with_the_runtime(channel)
         execute(config.command, environment(config))
     except ContainerError as error:
         channel.send(f"{error.code} {error}".encode(errors="surrogateescape"))
@@ -85,19 +84,6 @@ def own_mounts() -> None:
         raise namespaces.refusal(error) from None
     linux.mount("proc", "/proc", "proc", MS.MS_NOSUID | MS.MS_NODEV | MS.MS_NOEXEC)
     terminal.mount_devpts()
-
-
-def die_with_the_runtime(channel: socket.socket) -> None:
-    """Have the kernel kill this process when the runtime dies, whatever kills it: PR_SET_PDEATHSIG.
-
-    If the runtime died before this line there is nobody left to die with: then the channel has ended.
-    """
-    linux.prctl(PR.PR_SET_PDEATHSIG, signal.SIGKILL, "SIGKILL")
-    try:
-        channel.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK)
-        os._exit(125)  # not "nothing yet" but end of file
-    except BlockingIOError:
-        pass
 
 
 def environment(config: Config) -> dict[str, str]:

@@ -7,7 +7,7 @@ the order of the lines is the order of events.
 import errno
 import os
 from collections.abc import Iterable
-from enum import IntEnum, IntFlag
+from enum import IntFlag
 
 _out: int | None = None  # where the lines go; None: nobody asked
 _who = "runtime"
@@ -64,8 +64,6 @@ def show(value: object) -> str:
             return "[" + ", ".join(map(show, value)) + "]"
         case IntFlag():
             return "|".join(str(flag.name) for flag in type(value) if flag & value) or "0"
-        case IntEnum():
-            return value.name
         case _:
             return str(value)
 

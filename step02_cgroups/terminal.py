@@ -10,10 +10,11 @@ import select
 import signal
 import termios
 import tty
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 
 from . import explain, linux
+from .guard import guarded
 from .linux import MS
 from .namespaces import ROOTLESS
 
@@ -64,39 +65,14 @@ def attend(master: int, ended: int, interactive: bool) -> None:
 
 @contextmanager
 def raw(fd: int) -> Iterator[None]:
-    """Have the terminal `fd` pass every key through unread (cfmakeraw in termios(3)); afterwards as it was."""
+    """Have the terminal `fd` pass every key through unread (cfmakeraw in termios(3)); afterwards as it was.
+
+    Even SIGKILL of the runtime does not leave the user with a terminal that is deaf.
+    """
     before = termios.tcgetattr(fd)
-    with guarded(lambda: termios.tcsetattr(fd, termios.TCSANOW, before)):
+    with guarded(lambda: termios.tcsetattr(fd, termios.TCSANOW, before), needs=fd):
         tty.setraw(fd, termios.TCSANOW)
         yield
-
-
-@contextmanager
-def guarded(undo: Callable[[], object]) -> Iterator[None]:
-    """Have `undo` done at the end by a process of its own, which waits for the runtime to let go of a pipe.
-
-    The kernel closes that pipe however the runtime ends, so even SIGKILL does not leave the user with a terminal
-    that is deaf. `undo` may use the standard streams.
-    """
-    watched, held = os.pipe()
-    guard = os.fork()
-    if guard == 0:
-        try:
-            os.setsid()  # out of Ctrl-C's reach, and free of the rule that only the foreground may set a terminal
-            for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, signal.SIG_IGN)
-            os.dup2(watched, 3)
-            os.closerange(4, os.sysconf("SC_OPEN_MAX"))
-            os.read(3, 1)
-            undo()
-        finally:
-            os._exit(0)
-    os.close(watched)
-    try:
-        yield
-    finally:
-        os.close(held)
-        os.waitpid(guard, 0)
 
 
 @contextmanager

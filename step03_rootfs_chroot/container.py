@@ -15,6 +15,7 @@ from pathlib import Path
 from . import cgroups, images, init, linux, namespaces, terminal
 from .config import Config
 from .errors import ContainerError
+from .guard import guarded
 
 FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -67,7 +68,8 @@ def cloned(config: Config, rootfs: Path) -> Iterator[Child]:
                 init.main(config, rootfs, its)
         child = Child(pid, os.pidfd_open(pid), ours)
         try:
-            yield child
+            with guarded(lambda: kill(child), needs=child.pidfd):  # if we are killed, it dies with us
+                yield child
         finally:
             kill(child)
             with suppress(ChildProcessError):  # already waited for

@@ -13,7 +13,7 @@ from typing import NoReturn
 from . import capabilities, explain, linux, namespaces, rootfs, terminal, users
 from .config import Config
 from .errors import ContainerError, sentence
-from .linux import CLONE, MS, PR
+from .linux import CLONE, MS
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -32,7 +32,6 @@ def main(config: Config, root: Path, channel: socket.socket) -> NoReturn:
         user = users.find(config.user)
         enter(config.workdir)
         drop_privileges(user, config.tty)
-        die_with_the_runtime(channel)
         execute(config.command, environment(config, user.home))
     except ContainerError as error:
         channel.send(f"{error.code} {error}".encode(errors="surrogateescape"))
@@ -111,19 +110,6 @@ def drop_privileges(user: users.User, tty: bool) -> None:
             os.fchown(standard, user.uid, -1)
     capabilities.drop()
     users.become(user)
-
-
-def die_with_the_runtime(channel: socket.socket) -> None:
-    """Have the kernel kill this process when the runtime dies, whatever kills it: PR_SET_PDEATHSIG.
-
-    If the runtime died before this line there is nobody left to die with: then the channel has ended.
-    """
-    linux.prctl(PR.PR_SET_PDEATHSIG, signal.SIGKILL, "SIGKILL")
-    try:
-        channel.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK)
-        os._exit(125)  # not "nothing yet" but end of file
-    except BlockingIOError:
-        pass
 
 
 def environment(config: Config, home: str) -> dict[str, str]:

@@ -178,7 +178,7 @@ def sethostname(name: str) -> None:
 
 def prctl(operation: PR, argument: int, name: str) -> None:
     """prctl(2), for the operations that take one number, which strace calls by its `name`."""
-    _call("prctl", operation, argument, 0, 0, 0, shown=(operation, explain.Raw(name)))
+    _call("prctl", operation, argument, 0, 0, 0, shown=(explain.Raw(operation.name), explain.Raw(name)))
 
 
 def close_range(first: int, last: int) -> None:
