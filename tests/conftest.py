@@ -147,7 +147,7 @@ def build(candidate: Candidate, tmp_path: Path, config: pytest.Config) -> Runtim
         return oracle.podman(tmp_path / "here")
     if not candidate.rootless and os.geteuid() != 0:
         raise Missing("the tests are not run by root")
-    python, path, place = sys.executable, "", session.REPOSITORY
+    python, path, place = sys.executable, os.environ.get("PYTHONPATH", ""), session.REPOSITORY
     if candidate.command:
         place = config.invocation_params.dir
     if candidate.rootless and rootless.user() is not None:

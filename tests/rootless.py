@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -47,35 +48,29 @@ def _runs(python: str, path: str) -> bool:
 
 
 def _copy_packages(directory: Path, place: Path) -> None:
+    """Compiled beforehand: the user cannot write here, and would compile everything again at each start."""
     place.mkdir()
     for package in directory.iterdir():
         if (package / "__main__.py").exists():
             shutil.copytree(package, place / package.name, ignore=shutil.ignore_patterns("__pycache__"))
-    _compile(place)
+    subprocess.run([image.PYTHON, "-m", "compileall", "-q", place], check=True)
 
 
 def _copy_dependencies(place: Path) -> None:
-    """The distributions behind `import typer, rich`, and whatever those need, as they are installed for us."""
-    queue, done = ["typer", "rich", "backports.zstd", "pyroute2"], set[str]()
+    """The distributions that the project depends on, and those that these need, as they are installed for us."""
+    project = tomllib.loads((session.REPOSITORY / "pyproject.toml").read_text())["project"]
+    queue, done = list(project["dependencies"]), set[str]()
     while queue:
-        name = queue.pop()
-        try:
-            files = importlib.metadata.files(name) or []
-            queue += [
-                re.split(r"[^\w.-]", needed)[0]
-                for needed in importlib.metadata.requires(name) or []
-                if "extra ==" not in needed and needed not in done
-            ]
-            done.update(importlib.metadata.requires(name) or [])
-        except importlib.metadata.PackageNotFoundError:
+        name = re.split(r"[^\w.-]", queue.pop())[0]
+        if name in done:
             continue
-        for file in files:
-            if not file.parts[0].startswith("..") and file.suffix != ".pyc":
+        done.add(name)
+        try:
+            distribution = importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # for another version of Python
+        queue += [needed for needed in distribution.requires or [] if "extra ==" not in needed]
+        for file in distribution.files or []:
+            if not file.parts[0].startswith(".."):
                 (place / file).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(file.locate(), place / file)
-    _compile(place)
-
-
-def _compile(place: Path) -> None:
-    """Beforehand: the user cannot write here, and would compile everything again at each start."""
-    subprocess.run([image.PYTHON, "-m", "compileall", "-q", place], check=True)
+                shutil.copy2(str(file.locate()), place / file)

@@ -41,6 +41,10 @@ def test_no_such_path(runtime: Runtime) -> None:
     assert "/no/such/program" in runtime.refusal(runtime.run("/no/such/program"), 127)
 
 
+def test_the_complaint_is_one_line_whatever_the_name(runtime: Runtime) -> None:
+    runtime.refusal(runtime.run("two\nlines"), 127)
+
+
 @pytest.mark.ours_alone("Podman says 'starting container process caused' and 125")
 def test_the_empty_command_is_not_found(runtime: Runtime) -> None:
     runtime.refusal(runtime.run(""), 127)

@@ -38,6 +38,10 @@ def test_other_namespaces_used_up(runtime: Runtime, kind: str) -> None:
     assert "limit" in said and "sysctl" in said
 
 
+def test_processes_used_up(runtime: Runtime) -> None:
+    runtime.refusal(runtime.run("true", under=("prlimit", "--nproc=1")))
+
+
 def test_user_namespaces_forbidden(runtime: Runtime, tmp_path: Path) -> None:
     """clone(2) answers EPERM within a chroot as it does where a system forbids user namespaces altogether."""
     (tmp_path / "root").mkdir()

@@ -50,9 +50,10 @@ def test_the_end_does_not_wait_for_input(runtime: Runtime) -> None:
 
 
 @pytest.mark.ours_alone("Podman takes ten seconds to notice")
-def test_the_reader_of_output_may_go_early(runtime: Runtime) -> None:
+@pytest.mark.parametrize("options", [[], ["-t"]], ids=["", "-t"])
+def test_the_reader_of_output_may_go_early(runtime: Runtime, options: list[str]) -> None:
     """`run yes | head -1` ends, and so does what runs inside."""
-    started = runtime.start("yes")
+    started = runtime.start("yes", options=options)
     assert started.line() == "y"
     assert started.stdout
     started.stdout.close()
