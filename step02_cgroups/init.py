@@ -51,10 +51,10 @@ def forget_the_caller(channel: socket.socket) -> None:
             linux.close_range(first, keep - 1)
         first = keep + 1
     linux.close_range(first, 2**32 - 1)
+    os.setsid()
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    os.setsid()
     os.umask(0o022)
 
 

@@ -66,17 +66,6 @@ def unpack_confined(source: int, target: Path) -> int:
     return unpacker.size
 
 
-class Header(tarfile.TarInfo):
-    """A member's header, which also notices the end-of-archive mark: without it the archive was cut short."""
-
-    end_seen = False
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "Header":
-        Header.end_seen = Header.end_seen or buf.count(0) == tarfile.BLOCKSIZE
-        return super().frombuf(buf, encoding, errors)
-
-
 class Unpacker:
     """Unpacks one archive into the root directory."""
 
@@ -90,7 +79,7 @@ class Unpacker:
         self.plain = source if opener is None and reader.seekable() else None
         stream = reader if opener is None else opener(reader)
         mode: Literal["r:", "r|"] = "r|" if self.plain is None else "r:"
-        self.archive = tarfile.open(fileobj=stream, mode=mode, bufsize=2**20, tarinfo=Header)  # noqa: SIM115
+        self.archive = tarfile.open(fileobj=stream, mode=mode, bufsize=2**20)  # noqa: SIM115
         self.stream: Any = self.archive.fileobj
 
     def unpack(self) -> None:
@@ -105,7 +94,8 @@ class Unpacker:
                     self.unpack_member(member, path)
             except OSError as error:
                 raise ContainerError(f"{member.name!r} cannot be unpacked: {error.strerror or error}") from None
-        if not Header.end_seen:
+        # The end mark is the block that tarfile has read beyond the last member.
+        if self.stream.tell() - self.archive.offset != tarfile.BLOCKSIZE:
             raise ContainerError("the archive ends too early: its end mark is missing")
         for path in sorted(self.folders, reverse=True):  # the deepest first
             set_metadata(self.folders[path], path)

@@ -267,7 +267,8 @@ def controllers_in(directory: Path, name: str) -> set[str]:
 def make_directory(directory: Path) -> Path:
     """Make a cgroup, unless it is there. In version 1 a new cpuset has no processors, and so takes no process."""
     if not directory.exists():
-        linux.mkdir(directory)
+        with suppress(FileExistsError):  # somebody else's first run
+            linux.mkdir(directory)
     for name in ("cpuset.cpus", "cpuset.mems"):
         file = directory / name
         if file.exists() and (directory / "tasks").exists() and not file.read_text().strip():

@@ -9,7 +9,7 @@ import os
 import signal
 import stat
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum, IntFlag
 from pathlib import Path
@@ -74,6 +74,8 @@ def _call(name: str, *args: object, shown: tuple[object, ...] | None = None) -> 
 def clone(flags: CLONE) -> int:
     """Like fork(2), but the child is born in new namespaces. Returns 0 in the child, its PID in the parent.
 
+    The child is born with all signals blocked: what it would do of a Ctrl-C is the parent's, which hears it too.
+
     This is clone(2) without a stack and without libc: as fork(2), it returns twice, with all memory copied. So Python
     must be told before and after, as os.fork tells it, or its locks stay as the parent's other threads held them.
     """
@@ -81,6 +83,7 @@ def clone(flags: CLONE) -> int:
     if number is None:
         raise ContainerError(f"clone's system call number on {os.uname().machine} is not known here")
     words = (number, flags | signal.SIGCHLD, 0, 0, 0, 0)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     ctypes.pythonapi.PyOS_BeforeFork()
     pid = int(_libc.syscall(*map(ctypes.c_long, words)))
     if pid == 0:
@@ -88,6 +91,7 @@ def clone(flags: CLONE) -> int:
         return 0
     error = ctypes.get_errno() if pid < 0 else 0
     ctypes.pythonapi.PyOS_AfterFork_Parent()
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     shown = f"{explain.show(flags)}|SIGCHLD" if flags else "SIGCHLD"
     explain.call("clone", [explain.Raw(f"child_stack=NULL, flags={shown}")], pid, error)
     if error:
@@ -186,13 +190,13 @@ def close_range(first: int, last: int) -> None:
     _call("close_range", ctypes.c_uint(first), ctypes.c_uint(last), 0, shown=(first, last, 0))
 
 
-def told(name: str, shown: Iterable[object], function: Callable[..., object], *args: object) -> None:
+def told(name: str, shown: Sequence[object], function: Callable[..., object], *args: object) -> None:
     """Make a system call that Python has, and tell of it under the kernel's `name`, whether it succeeds or not."""
     try:
         function(*args)
     except OSError as error:
         explain.call(name, shown, -1, error.errno or 0)
-        raise
+        raise OSError(error.errno, f"{name}({', '.join(map(explain.show, shown))}): {error.strerror}") from None
     explain.call(name, shown)
 
 

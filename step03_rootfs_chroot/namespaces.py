@@ -47,6 +47,8 @@ def refusal(error: OSError) -> ContainerError:
         return ContainerError(
             f"the limit on namespaces is reached: raise it (as root) with 'sysctl {limit}=15000'; see namespaces(7)"
         )
+    if error.errno not in (errno.EPERM, errno.EACCES, errno.EINVAL, errno.EUSERS, errno.ENOSYS):
+        return ContainerError(sentence(error))
     if not ROOTLESS:
         return ContainerError(f"{sentence(error)}: this root may not make namespaces (inside another container?)")
     if _sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1":

@@ -58,7 +58,7 @@ def groups() -> list[list[str]]:
 
 def table(path: str) -> list[list[str]]:
     """The fields of a file like passwd(5); none if the image has no such file."""
-    with suppress(OSError):
+    with suppress(FileNotFoundError, NotADirectoryError):
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # it may be a FIFO: then do not wait for a writer
         with open(fd, "rb") as file:
             if stat.S_ISREG(os.fstat(fd).st_mode):
