@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,3 +50,59 @@ def calls(trace: Path) -> Iterator[Call]:
         if call := re.fullmatch(r"(\w+)\((.*)\)\s+= (.*)", text):
             name, arguments, result = call.groups()
             yield Call(int(pid), name, arguments.removesuffix("<unfinished ...>").rstrip(), result)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A moment of a run: the `count`th call of this name in the runtime or, if `inside`, in the child that it clones.
+
+    Strace counts each process's calls, but sabotages those of all. So a call of the child's is told by its `path`, if
+    the runtime has made as many of this name; `count` is then among those on this path.
+    """
+
+    call: Call
+    count: int
+    inside: bool = False
+    path: str = ""
+
+    def sabotage(self, fault: str) -> list[str]:
+        """The words before a command that make this call fail (`error=ENOSPC`) or its process die (`signal=KILL`)."""
+        words = [program(), "--quiet=all", "-o", "/dev/null", "-e", f"trace={self.call.name}"]
+        if self.inside:
+            words.append("-f")
+        if self.path:
+            words += ["-P", self.path]
+        return [*words, f"--inject={self.call.name}:{fault}:when={self.count}"]
+
+    def __str__(self) -> str:
+        where = "the child" if self.inside else "the runtime"
+        return f"call {self.count} in {where}: {self.call.name}({self.call.arguments}) = {self.call.result}"
+
+
+def points(trace: Path) -> list[Point]:
+    """The moments of a recorded run in which something could go wrong: in the runtime from when all modules have been
+    loaded until its end, in the child that it clones until that executes the command."""
+    made = list(calls(trace))
+    runtime = [call for call in made if call.pid == made[0].pid]
+    cloned = next(number for number, call in enumerate(runtime) if call.name == "clone" and call.result.isdecimal())
+    loaded = [number for number, call in enumerate(runtime[:cloned]) if call.path.endswith((".py", ".pyc", ".so"))]
+    child = [call for call in made if call.pid == int(runtime[cloned].result)]
+    executed = [number for number, call in enumerate(child) if call.name == "execve" and call.result == "0"]
+
+    found, counts, on_path = [], Counter[str](), Counter[tuple[str, str]]()
+    for number, call in enumerate(runtime):
+        counts[call.name] += 1
+        on_path[call.name, call.path] += 1
+        if number > loaded[-1]:
+            found.append(Point(call, counts[call.name]))
+    before, before_on_path = counts.copy(), on_path.copy()
+    counts.clear()
+    on_path.clear()
+    for call in child[: executed[0] + 1 if executed else None]:
+        counts[call.name] += 1
+        on_path[call.name, call.path] += 1
+        if counts[call.name] > before[call.name]:
+            found.append(Point(call, counts[call.name], inside=True))
+        elif call.path.startswith("/") and on_path[call.name, call.path] > before_on_path[call.name, call.path]:
+            found.append(Point(call, on_path[call.name, call.path], inside=True, path=call.path))
+    return found
