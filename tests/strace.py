@@ -84,16 +84,17 @@ def points(trace: Path) -> list[Point]:
     loaded until its end, in the child that it clones until that executes the command."""
     made = list(calls(trace))
     runtime = [call for call in made if call.pid == made[0].pid]
-    cloned = next(number for number, call in enumerate(runtime) if call.name == "clone" and call.result.isdecimal())
-    loaded = [number for number, call in enumerate(runtime[:cloned]) if call.path.endswith((".py", ".pyc", ".so"))]
-    child = [call for call in made if call.pid == int(runtime[cloned].result)]
-    executed = [number for number, call in enumerate(child) if call.name == "execve" and call.result == "0"]
+    cloned = [n for n, call in enumerate(runtime) if re.match("clone|v?fork", call.name) and call.result.isdecimal()]
+    start = runtime[: cloned[0]] if cloned else []
+    loaded = max((n for n, call in enumerate(start) if call.path.endswith((".py", ".pyc", ".so"))), default=0)
+    child = [call for call in made if cloned and call.pid == int(runtime[cloned[0]].result)]
+    executed = [n for n, call in enumerate(child) if call.name == "execve" and call.result == "0"]
 
     found, counts, on_path = [], Counter[str](), Counter[tuple[str, str]]()
     for number, call in enumerate(runtime):
         counts[call.name] += 1
         on_path[call.name, call.path] += 1
-        if number > loaded[-1]:
+        if number > loaded:
             found.append(Point(call, counts[call.name]))
     before, before_on_path = counts.copy(), on_path.copy()
     counts.clear()

@@ -17,8 +17,13 @@ import pytest
 
 from tests import host, image, strace
 from tests.runtime import Missing, Result, Runtime, Word
+from tests.terminal import Terminal
 
-pytestmark = pytest.mark.ours_alone("what breaks our runtime is of no interest in Podman")
+EVERY = os.environ.get("MYDOCKER_TEST_FAULTS") == "all"
+pytestmark = [
+    pytest.mark.ours_alone("what breaks our runtime is of no interest in Podman"),
+    pytest.mark.timeout(3600 if EVERY else 300),
+]
 
 # What the kernel says when it cannot: each a reason that this call can really fail for.
 REASONS = {
@@ -61,7 +66,7 @@ def trace(tmp_path: Path) -> Path:
 
 def sample(points: list[strace.Point], size: int, seed: str) -> list[strace.Point]:
     """At most `size`; rather one of each call on each file than two of one."""
-    if os.environ.get("MYDOCKER_TEST_FAULTS") == "all":
+    if EVERY:
         return points
     shuffled = random.Random(seed).sample(points, len(points))
     first = {(point.call.name, point.inside, point.call.path): point for point in shuffled}
@@ -125,6 +130,24 @@ def test_the_runtime_is_struck_at_any_call(runtime: Runtime, trace: Path, name: 
         result = runtime.popen(words, under=point.sabotage(f"signal={name}")).end()
         assert result.code in (0, 128 + number), f"{point}: exit code {result.code}"
         assert result.out + result.err == b"", point
+    all_is_well(runtime)
+
+
+@pytest.mark.step(1)
+def test_the_terminal_is_given_back_whenever_the_runtime_is_killed(runtime: Runtime, trace: Path) -> None:
+    words = runtime.words(["true"], ["-it", *usual_options(runtime)])
+
+    def at_a_terminal(under: Sequence[str]) -> int:
+        terminal = Terminal([*under, *words], env=runtime.environment, cwd=runtime.directory, user=runtime.user)
+        runtime.started.append(terminal)
+        code = terminal.end()
+        host.wait_until(lambda: terminal.settings() == terminal.before, f"a sane terminal after {under}")
+        return code
+
+    assert at_a_terminal(()) == at_a_terminal(strace.recording(trace)) == 0
+    moments = [point for point in strace.points(trace) if not point.inside]
+    for point in sample(moments, 4 if runtime.rootless else 8, f"{runtime.step}"):
+        assert at_a_terminal(point.sabotage("signal=KILL")) in (0, 137), point
     all_is_well(runtime)
 
 
