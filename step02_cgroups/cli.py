@@ -79,12 +79,12 @@ def parse_size(text: str) -> int:
 
 def main() -> NoReturn:
     """The whole program: run what was typed, turn every failure into one line and an exit code."""
-    have_standard_streams()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a caller that ignores it would have our children reaped for us
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, unwind)
     try:
+        have_standard_streams()
         code = app(sys.argv[1:] or ["--help"], prog_name=f"python -m {PROGRAM}", standalone_mode=False)
         sys.stdout.flush()
     except ContainerError as error:
@@ -95,6 +95,9 @@ def main() -> NoReturn:
         code = 125
     except OSError as error:
         complain(sentence(error))
+        code = 125
+    except MemoryError:
+        complain("there is not enough memory left to go on")
         code = 125
     os._exit(code or 0)  # sys.exit would take the interpreter apart first, which is slower than starting a container
 

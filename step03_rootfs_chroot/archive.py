@@ -10,6 +10,8 @@ import gzip
 import io
 import lzma
 import os
+import re
+import resource
 import stat
 import sys
 import tarfile
@@ -33,6 +35,7 @@ OPENERS: dict[bytes, Callable[[Any], Any]] = {
     b"\x28\xb5\x2f\xfd": zstd.ZstdFile,
 }
 BROKEN = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, zstd.ZstdError, ValueError, OverflowError)
+MOST_MEMORY = 2**30  # bytes
 XATTR = "SCHILY.xattr."  # the pax keyword before an extended attribute's name
 
 
@@ -55,11 +58,14 @@ def position(source: int) -> int:
 
 def unpack_confined(source: int, target: Path) -> int:
     """Lock this process into `target` and unpack there. All modules must be loaded before the chroot."""
+    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))  # a header may claim to be of any length
     linux.chroot(str(target))
     os.umask(0o022)
     try:
         unpacker = Unpacker(source)
         unpacker.unpack()
+    except MemoryError:
+        raise ContainerError(f"the archive takes more than {MOST_MEMORY >> 20} MiB of memory to read") from None
     except BROKEN as error:
         kinds = "a tar archive, plain or compressed with gzip, bzip2, xz or zstd"
         raise ContainerError(f"the archive is broken, or is not {kinds}: {error}") from None
@@ -84,7 +90,8 @@ class Unpacker:
 
     def unpack(self) -> None:
         """Unpack all members; the metadata of directories last, as filling a directory changes its times."""
-        for member in self.archive:
+        while (member := self.archive.next()) is not None:
+            self.archive.members.clear()  # type: ignore[attr-defined]  # or they would fill the memory
             path = os.path.normpath(f"/{member.name}")
             try:
                 try:
@@ -189,5 +196,9 @@ def set_metadata(member: tarfile.TarInfo, path: str) -> None:
 
 def nanoseconds(member: tarfile.TarInfo) -> int:
     """A member's time of modification. tarfile makes it a float, which cannot hold nanoseconds: so read the text."""
-    whole, _, fraction = str(member.pax_headers.get("mtime", int(member.mtime))).partition(".")
-    return int(whole) * 10**9 + int(f"{fraction:0<9.9}")
+    text = str(member.pax_headers.get("mtime", int(member.mtime)))
+    match = re.fullmatch(r"(-?)(\d{1,12})(?:\.(\d*))?", text, re.ASCII)
+    if not match:
+        raise tarfile.ReadError(f"{text!r} is no time")
+    sign, seconds, fraction = match.groups(default="")
+    return int(f"{sign}1") * (int(seconds) * 10**9 + int(f"{fraction:0<9.9}"))

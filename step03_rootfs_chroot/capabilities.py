@@ -4,8 +4,6 @@ The kernel splits root's power into some forty pieces. Those kept are Docker's, 
 files can open the host's disk with one. Docker leaves it in, as its device cgroup forbids the opening; we have none.
 """
 
-from pathlib import Path
-
 from . import linux
 from .linux import PR
 
@@ -23,16 +21,13 @@ KEPT = """
     CAP_NET_RAW CAP_SYS_CHROOT CAP_AUDIT_WRITE CAP_SETFCAP
 """.split()
 
-# Asked while /proc is still the host's.
-LAST = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
-
 
 def drop() -> None:
     """Give up all capabilities but those kept, for good: also a setuid program will not get them back.
 
     That is what the bounding set is for; it is cut first, because cutting it needs CAP_SETPCAP.
     """
-    for number in range(LAST + 1):
+    for number in linux.bounding_set():
         name = NAMES[number] if number < len(NAMES) else str(number)
         if name not in KEPT:
             linux.prctl(PR.PR_CAPBSET_DROP, number, name)

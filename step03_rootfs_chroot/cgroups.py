@@ -294,13 +294,17 @@ def remove(directory: Path) -> None:
     rmdir(2) says EBUSY until the last process has been reaped, which is not in our hands: so try for a while.
     """
     for _ in range(200):
-        for below, _, _ in os.walk(directory, topdown=False):
-            try:
-                linux.rmdir(below)
-            except OSError:
-                kill_all(Path(below))
-        if not directory.exists():
+        try:
+            linux.rmdir(directory)
             return
+        except FileNotFoundError:
+            return
+        except OSError:
+            for below, _, _ in os.walk(directory, topdown=False):
+                kill_all(Path(below))
+                if Path(below) != directory:
+                    with suppress(OSError):
+                        linux.rmdir(below)
         time.sleep(0.01)
     complain(f"{directory}: still in use, so it is left for the next run to remove")
 

@@ -100,7 +100,11 @@ def add(work: Path, name: str, size: int) -> str:
     """
     store.write_json(work / "image.json", {"created": time.time(), "size": size})
     linux.rename(work, directory(work.name))
-    write_names(names() | {name: work.name})
+    try:
+        write_names(names() | {name: work.name})
+    except OSError:
+        linux.rename(directory(work.name), work)  # whose owner removes it
+        raise
     return work.name
 
 

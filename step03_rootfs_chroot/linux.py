@@ -149,6 +149,12 @@ def become(uid: int, gid: int, groups: list[int]) -> None:
     told("setresuid", [uid] * 3, os.setresuid, uid, uid, uid)
 
 
+def bounding_set() -> list[int]:
+    """The numbers of the capabilities that this process could still get: PR_CAPBSET_READ in prctl(2)."""
+    answers = [_libc.prctl(23, number, 0, 0, 0) for number in range(64)]  # -1: the kernel knows of no such one
+    return [number for number, answer in enumerate(answers) if answer == 1]
+
+
 CAPABILITY_HEADER = struct.pack("=Ii", 0x20080522, 0)  # version 3, this process
 
 

@@ -43,7 +43,10 @@ def folder(name: str) -> Path:
 def read_json(path: Path) -> Any:
     """What a JSON file holds, or an empty dict if there is no such file."""
     try:
-        return json.loads(path.read_text())
+        value = json.loads(path.read_text())
+        if not isinstance(value, dict):
+            raise ValueError("not an object")
+        return value
     except FileNotFoundError:
         return {}
     except ValueError as error:

@@ -48,7 +48,10 @@ def copy_one(source: Path, target: Path, mode: int) -> None:
         os.mkfifo(target)
     else:
         with open(source, "rb") as reading, open(target, "xb") as writing:
-            copy_data(reading.fileno(), writing.fileno())
+            try:
+                copy_data(reading.fileno(), writing.fileno())
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, os.fspath(source)) from None
 
 
 def copy_data(source: int, target: int) -> None:
@@ -97,15 +100,16 @@ def transfer(source: int, target: int, count: int) -> int:
 def keep_metadata(source: Path, target: Path) -> None:
     """Give `target` the owner, mode, extended attributes and times of `source`, as far as we may.
 
-    The order matters: changing the owner takes away setuid and file capabilities, and all of it changes times.
+    The order matters: changing the owner takes away setuid and file capabilities, a mode may take away our right to
+    set attributes.
     """
     info = source.lstat()
     with suppress(PermissionError):  # without root all is the caller's
         os.lchown(target, info.st_uid, info.st_gid)
-    if not stat.S_ISLNK(info.st_mode):
-        target.chmod(stat.S_IMODE(info.st_mode))
     for name in os.listxattr(source, follow_symlinks=False):
         set_attribute(target, name, os.getxattr(source, name, follow_symlinks=False))
+    if not stat.S_ISLNK(info.st_mode):
+        target.chmod(stat.S_IMODE(info.st_mode))
     os.utime(target, ns=(info.st_atime_ns, info.st_mtime_ns), follow_symlinks=False)
 
 
