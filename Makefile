@@ -28,7 +28,7 @@ test: ## install what the suite needs, then run it; ARGS='-k name -x' goes to py
 
 test-v2: ## the tests that want cgroup v2, in a small virtual machine
 	@tools/setup.sh v2
-	@.venv/bin/python tests/vm/machine.py --env MYDOCKER_TEST_SLOWNESS=5 \
+	@.venv/bin/python tests/vm/machine.py --timeout 1200 --env MYDOCKER_TEST_SLOWNESS=5 \
 		.venv/bin/python -m pytest -m v2 --timeout 500 $(if $(STEP),--step $(NN)) $(ARGS)
 
 lint: ## ruff, mypy --strict, shellcheck, and that the chain of steps is whole
