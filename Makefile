@@ -14,17 +14,20 @@ else
   CHOSEN := $(lastword $(STEPS))
 endif
 
+# At the end of what people run with sudo, however it went: nothing here that the owner of the folder cannot remove.
+GIVE_BACK = ; code=$$?; tools/setup.sh give-back; exit $$code
+
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo 'STEP=03 picks a step for run, test, diff and bench. As root, or with sudo, the tests that need root run too.'
 
 run: ## a shell in a container of the newest step (with no terminal: a short tour)
 	@tools/setup.sh run
-	@tools/tour.sh $(CHOSEN)
+	@tools/tour.sh $(CHOSEN)$(GIVE_BACK)
 
 test: ## install what the suite needs, then run it; ARGS='-k name -x' goes to pytest
 	@tools/setup.sh test
-	@.venv/bin/python -m pytest $(if $(STEP),--step $(NN)) $(ARGS)
+	@.venv/bin/python -m pytest $(if $(STEP),--step $(NN)) $(ARGS)$(GIVE_BACK)
 
 test-v2: ## the tests that want cgroup v2, in a small virtual machine
 	@tools/setup.sh v2
@@ -45,7 +48,7 @@ diff: ## make diff STEP=03: what chapter 3 changes
 
 bench: ## how fast start-up and import are, beside unshare, runc, Podman and tar; ARGS=--quick for a glance
 	@tools/setup.sh run
-	@.venv/bin/python tools/bench.py $(if $(STEP),--step $(NN)) $(ARGS)
+	@.venv/bin/python tools/bench.py $(if $(STEP),--step $(NN)) $(ARGS)$(GIVE_BACK)
 
 clean: ## what the commands above have put into this folder (README.md tells where containers live)
 	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache *.egg-info

@@ -6,6 +6,8 @@
 #   tools/setup.sh test   … and the programs that the suite compares with and looks through
 #   tools/setup.sh v2     … and the virtual machine
 #
+# and `tools/setup.sh give-back` makes over what root has left here to the owner of this folder.
+#
 # Python's packages go into .venv. Programs come from apt-get, as root or through sudo; where neither is to be had, the
 # missing ones are named and the suite skips what needs them. PYTHON=… chooses the interpreter.
 set -euo pipefail
@@ -108,8 +110,13 @@ virtual_environment() { # EXTRA: "" or "[dev]"
     .venv/bin/pip install --quiet --disable-pip-version-check --editable ".$1" ||
         fail "pip could not install them, for the reason above"
     touch .venv/.has ".venv/.has$1"
-    # `sudo make test` in somebody's checkout: leave them nothing that they cannot remove.
-    [ "$(id -u)" != 0 ] || chown -R --reference=. .venv ./*.egg-info
+    give_back
+}
+
+give_back() { # after `sudo make test`, the owner of the checkout can still write and remove what it left there
+    [ "$(id -u)" != 0 ] || [ -O . ] ||
+        find . \( -name '.venv' -o -name '*.egg-info' -o -name '.*cache' -o -name __pycache__ \) -prune \
+            -exec chown -R --no-dereference --reference=. {} +
 }
 
 case ${1:-} in
@@ -120,5 +127,6 @@ run)
 lint) programs lint; virtual_environment "[dev]" ;;
 test) programs run test; virtual_environment "[dev]" ;;
 v2) programs run test v2; virtual_environment "[dev]" ;;
-*) fail "usage: tools/setup.sh run|lint|test|v2" ;;
+give-back) give_back ;;
+*) fail "usage: tools/setup.sh run|lint|test|v2|give-back" ;;
 esac
