@@ -20,7 +20,7 @@ from pathlib import Path
 from tests import session
 
 State = dict[str, frozenset[str]]
-GRACE = 3.0  # seconds; the kernel and Podman finish some things after the exit that we see
+GRACE = 3.0 * session.SLOWNESS  # seconds; the kernel and Podman finish some things after the exit that we see
 
 
 def adopt_orphans() -> None:
@@ -86,7 +86,7 @@ def init() -> Process:
 
 
 def wait_until(true: Callable[[], object], what: str, patience: float = 10.0) -> None:
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + patience * session.SLOWNESS
     while not true():
         assert time.monotonic() < deadline, f"not within {patience} seconds: {what}"
         time.sleep(0.01)

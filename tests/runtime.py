@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests import host
+from tests import host, session
 from tests.terminal import Terminal
 
 PROBES = Path(__file__).parent / "probes"
-PATIENCE = 20.0  # seconds that any command of these tests may take, on the slowest machine
+PATIENCE = 20.0 * session.SLOWNESS  # seconds that any command of these tests may take
 Word = str | bytes
 # What runtimes find in their environment, whatever the tests' own is. Nothing of it may be seen inside.
 HOST_ENVIRONMENT = {
@@ -154,7 +154,7 @@ class Runtime:
     def settle(self) -> None:
         """Podman forwards signals and sizes only some time after the command runs, we from the first moment."""
         if self.podman:
-            time.sleep(0.5)
+            time.sleep(0.5 * session.SLOWNESS)
 
     def refusal(self, result: Result, code: int = 125) -> str:
         """What the runtime said when it refused: one line that begins with its name, and the right exit code."""

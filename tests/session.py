@@ -11,6 +11,7 @@ from pathlib import Path
 
 VARIABLE = "MYDOCKER_TEST_SESSION"
 REPOSITORY = Path(__file__).resolve().parent.parent
+SLOWNESS = float(os.environ.get("MYDOCKER_TEST_SLOWNESS", "1"))  # how many times slower than usual this machine is
 
 
 def begin() -> None:

@@ -13,10 +13,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests import session
 from tests.image import PYTHON
 
 LEADER = Path(__file__).parent / "leader.py"
-PATIENCE = 15.0
+PATIENCE = 15.0 * session.SLOWNESS  # seconds
 
 
 class Terminal:

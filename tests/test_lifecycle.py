@@ -53,6 +53,17 @@ def test_the_container_dies_with_the_runtime(runtime: Runtime) -> None:
 
 
 @pytest.mark.ours_alone("a container of Podman's outlives `podman run`")
+@pytest.mark.as_root("others have no second user to become")
+def test_a_command_that_has_changed_its_user_dies_with_the_runtime_too(runtime: Runtime) -> None:
+    """prctl(2): the kernel forgets PR_SET_PDEATHSIG when the user changes."""
+    script = "import os, time; os.setuid(1000); print('ready', flush=True); time.sleep(60)"
+    started = runtime.start("python3", "-c", script)
+    assert started.line() == "ready"
+    started.kill()
+    host.wait_until(lambda: not host.descendants(), "the container died with its runtime", 1)
+
+
+@pytest.mark.ours_alone("a container of Podman's outlives `podman run`")
 def test_the_runtime_killed_at_any_moment(runtime: Runtime) -> None:
     """Kills spread over the time that one run takes: whatever had been begun by then, nothing of it stays."""
     whole = duration(runtime)
@@ -62,6 +73,7 @@ def test_the_runtime_killed_at_any_moment(runtime: Runtime) -> None:
         started.kill()
         started.wait()
     host.wait_until(lambda: not host.descendants(), "all that the killed runtimes had begun is gone")
+    assert runtime.run("true").code == 0  # sweeps what the kernel does not take back by itself, from step 2 on
 
 
 @pytest.mark.ours_alone("a start of Podman's cannot be interrupted")
@@ -78,8 +90,9 @@ def test_told_to_end_at_any_moment(runtime: Runtime, name: str) -> None:
             os.killpg(started.pid, number)
             time.sleep(0.1)
         result = started.end()
-        assert result.code in (9, 128 + number), result
-        assert result.err == b""
+        if b"KeyboardInterrupt" in result.err and b"__main__.py" not in result.err:
+            continue  # Python itself was still starting: not a line of ours had run
+        assert (result.code, result.err) in ((9, b""), (128 + number, b""))
 
 
 def duration(runtime: Runtime) -> float:

@@ -50,7 +50,8 @@ def test_the_hosts_mounts_stay_untouched_where_they_are_shared(runtime: Runtime,
     """
     before, after = tmp_path / "before", tmp_path / "after"
     script = f'cat /proc/self/mountinfo > {before}; "$@"; code=$?; cat /proc/self/mountinfo > {after}; exit $code'
-    under = ("unshare", "--mount", "--propagation", "shared", "sh", "-c", script, "sh")
+    # `unshare` itself makes everything private first: else what is shared would be shared with the real host
+    under = ("unshare", "--mount", "sh", "-c", f"mount --make-rshared /; {script}", "sh")
     assert runtime.run("sh", "-c", "exit 7", under=under).code == 7
     one, other = (
         [line for line in path.read_text().splitlines() if "/podman/" not in line] for path in (before, after)

@@ -126,13 +126,6 @@ def test_the_size_of_the_window(runtime: Runtime) -> None:
     assert terminal.seen == b"31 97\r\n"
 
 
-@pytest.mark.ours_alone("Podman sets it a moment later")
-def test_the_size_of_the_window_from_the_first_moment(runtime: Runtime) -> None:
-    terminal = runtime.terminal("stty", "size", rows=31, columns=97)
-    assert terminal.end() == 0
-    assert terminal.seen == b"31 97\r\n"
-
-
 def test_the_size_follows(runtime: Runtime) -> None:
     terminal = runtime.terminal("sh", "-c", "trap 'stty size' WINCH; echo ready; while :; do sleep 0.1; done")
     terminal.expect("ready\r\n")
