@@ -57,7 +57,10 @@ def position(source: int) -> int:
 
 
 def unpack_confined(source: int, target: Path) -> int:
-    """Lock this process into `target` and unpack there. All modules must be loaded before the chroot."""
+    """Lock this process into `target` and unpack there. All modules must be loaded before the chroot.
+
+    Descriptors that lead outside are still open, but there is no /proc inside through which a path could use them.
+    """
     resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))  # a header may claim to be of any length
     linux.chroot(str(target))
     os.umask(0o022)

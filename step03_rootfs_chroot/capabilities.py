@@ -25,7 +25,8 @@ KEPT = """
 def drop() -> None:
     """Give up all capabilities but those kept, for good: also a setuid program will not get them back.
 
-    That is what the bounding set is for; it is cut first, because cutting it needs CAP_SETPCAP.
+    That is what the bounding set is for: exec gives root again what is in it. It is cut first, since cutting it needs
+    CAP_SETPCAP.
     """
     for number in linux.bounding_set():
         name = NAMES[number] if number < len(NAMES) else str(number)

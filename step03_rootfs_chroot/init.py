@@ -99,7 +99,7 @@ def enter(workdir: str) -> None:
                 linux.mkdir(folder)
         linux.chdir(workdir)
     except OSError as error:
-        raise ContainerError(f"-w {workdir}: {error.strerror}", 126) from None
+        raise ContainerError(f"-w: {error.strerror}", 126) from None
 
 
 def drop_privileges(user: users.User, tty: bool) -> None:

@@ -41,7 +41,8 @@ def enter(rootfs: Path) -> None:
     linux.chdir(str(rootfs))
     linux.pivot_root(".", ".")
     # The host's root now lies upon ours, at the same place. Until it is taken away, "/dev" is the container's and
-    # "dev", relative to the working directory, the host's. And no symbolic link in the image can lead out of "/".
+    # "dev", relative to the working directory, the host's. It must stay until all is mounted: without root, the kernel
+    # lets us mount a /proc or /sys only where one can be seen already (mount_namespaces(7)).
     os.fchdir(host)
     os.close(host)
     mount_all()
