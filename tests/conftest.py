@@ -10,6 +10,7 @@ import re
 import shlex
 import shutil
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -123,9 +124,10 @@ def tmp_path(request: pytest.FixtureRequest) -> Iterator[Path]:
     `here`, where the runtime is started; `tmp`, its TMPDIR; `state`, for a MYDOCKER_ROOT of the test's own."""
     callspec = getattr(request.node, "callspec", None)
     candidate = callspec.params.get("runtime") if callspec else None
-    place = session.worker() / "test"
+    place = Path(tempfile.mkdtemp(prefix="test-", dir=session.worker()))
+    place.chmod(0o755)
     for path in (place, *(place / name for name in ("here", "tmp", "state"))):
-        path.mkdir()
+        path.mkdir(exist_ok=True)
         if candidate and candidate.rootless and (user := rootless.user()):
             os.chown(path, user, user)
     yield place

@@ -89,8 +89,9 @@ def test_a_caller_in_a_deleted_directory(runtime: Runtime, tmp_path: Path) -> No
 
 
 def test_a_caller_in_a_directory_closed_to_it(runtime: Runtime, tmp_path: Path) -> None:
-    (tmp_path / "closed").mkdir(0o000)
-    assert runtime.output("echo", "hi", under=("sh", "-c", f'cd {tmp_path}/closed; exec "$@"', "sh")) == "hi"
+    under = ("sh", "-c", f'cd {tmp_path} && mkdir closed && cd closed && chmod 0 . && exec "$@"', "sh")
+    assert runtime.output("echo", "hi", under=under) == "hi"
+    (tmp_path / "closed").chmod(0o700)
 
 
 def test_nothing_is_written_where_the_caller_stands(runtime: Runtime) -> None:
