@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from tests import host
 from tests.runtime import Result, Runtime, Word
@@ -44,9 +45,9 @@ class Held:
     init: host.Process
     directories: dict[str, Path]
 
-    def __init__(self, runtime: Runtime, *options: Word) -> None:
+    def __init__(self, runtime: Runtime, *options: Word, **more: Any) -> None:
         script = "echo ready; cat >/dev/null"
-        self.started = runtime.start("sh", "-c", script, options=["-i", *options], stdin=subprocess.PIPE)
+        self.started = runtime.start("sh", "-c", script, options=["-i", *options], stdin=subprocess.PIPE, **more)
 
     def ready(self) -> "Held":
         said = self.started.line()
@@ -66,8 +67,11 @@ class Held:
 
 
 @contextmanager
-def held(runtime: Runtime, *options: Word) -> Iterator[Held]:
+def held(runtime: Runtime, *options: Word, **more: Any) -> Iterator[Held]:
     """One that ends well."""
-    container = Held(runtime, *options).ready()
-    yield container
-    assert container.end() == Result(0, b"", b"")
+    container = Held(runtime, *options, **more).ready()
+    try:
+        yield container
+    finally:
+        result = container.end()
+    assert result == Result(0, b"", b"")

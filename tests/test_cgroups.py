@@ -182,8 +182,9 @@ def test_shares_are_weights(runtime: Runtime) -> None:
     assert 0.7 * fair < much / little < 1.5 * fair
 
 
-@pytest.mark.v2
-@pytest.mark.parametrize("wanted", [f"{PROCESSORS[-1]}", f"{PROCESSORS[0]}-{PROCESSORS[-1]}"])
+@pytest.mark.parametrize(
+    "wanted", [pytest.param(f"{PROCESSORS[-1]}", marks=pytest.mark.v2), f"{PROCESSORS[0]}-{PROCESSORS[-1]}"]
+)
 def test_only_these_processors(runtime: Runtime, wanted: str) -> None:
     allowed = runtime.output("grep", "Cpus_allowed_list", "/proc/self/status", options=["--cpuset-cpus", wanted])
     assert allowed.split() == ["Cpus_allowed_list:", wanted]
@@ -267,3 +268,13 @@ def test_limits_write_no_files(runtime: Runtime) -> None:
         assert container.read("pids.max", "pids.max") == "50"
     after = {name for place in places for name in place.iterdir()}
     assert after - before <= {Path("/sys/fs/cgroup/mydocker")}
+
+
+@pytest.mark.v2
+@pytest.mark.ours_alone("it is we who look for what is mounted ourselves")
+def test_a_tree_mounted_twice(runtime: Runtime, tmp_path: Path) -> None:
+    """As in a chroot, or a container given the host's /sys: the same cgroups at another path."""
+    script = f'mount --rbind /sys/fs/cgroup {tmp_path}/tmp; exec "$@"'
+    result = runtime.run(*eat(160), options=["-m", "50m"], under=("unshare", "-m", "sh", "-ec", script, "sh"))
+    assert result.code == 137
+    assert_said_why(runtime, result)
