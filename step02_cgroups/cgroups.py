@@ -118,12 +118,7 @@ def check(limits: Limits, trees: list[Tree]) -> None:
     for controller in (name for name, asked in needed.items() if asked):
         tree = next((tree for tree in trees if controller in tree.controllers), None)
         if tree is None:
-            remedy = (
-                "run as root, or in a shell from 'systemd-run --user --scope -p Delegate=yes $SHELL'"
-                if os.geteuid()
-                else "it is switched off in the kernel, or not handed down to the container that we are in"
-            )
-            raise ContainerError(f"there is no cgroup controller {controller!r} here to keep that limit: {remedy}")
+            raise ContainerError(f"there is no cgroup controller {controller!r} here to keep that limit: {remedy()}")
         if limits.cpuset_cpus is not None and controller == "cpuset":
             usable = processors_of(tree)
             if not (wanted := parse_list(limits.cpuset_cpus)) or not wanted <= usable:
@@ -132,31 +127,46 @@ def check(limits: Limits, trees: list[Tree]) -> None:
                 )
 
 
+def remedy() -> str:
+    """What may help where a controller is missing."""
+    parents = [delegated(where) for where, version, _ in mounted() if version == 2]
+    if blocked := [parent for parent in parents if os.access(parent, os.W_OK) and has_processes(parent)]:
+        return f"{blocked[0]} has processes of its own, so it can hand nothing down; move them to a cgroup below it"
+    if os.geteuid() != 0:
+        return "run as root, or in a shell from 'systemd-run --user --scope -p Delegate=yes $SHELL'"
+    return "it is switched off in the kernel, or not handed down to the container that we are in"
+
+
 def apply(limits: Limits, tree: Tree, directory: Path) -> None:
-    """Write the limits that this tree keeps into the container's directory. The same wish, two dialects."""
-    one = tree.version == 1
-    values: list[tuple[str, str, str]] = []  # controller, file, value
-    if limits.memory is not None:
-        # As in Docker, as much swap again as memory. Version 1 counts both together, version 2 each alone.
-        values.append(("memory", "memory.limit_in_bytes" if one else "memory.max", f"{limits.memory}"))
-        swap = ("memory.memsw.limit_in_bytes", 2 * limits.memory) if one else ("memory.swap.max", limits.memory)
-        if (directory / swap[0]).exists():  # else the kernel does not count swap
-            values.append(("memory", swap[0], f"{swap[1]}"))
-    if limits.cpus is not None:
-        quota = round(limits.cpus * PERIOD)
-        if one:
-            values.append(("cpu", "cpu.cfs_period_us", f"{PERIOD}"))
-        values.append(("cpu", "cpu.cfs_quota_us", f"{quota}") if one else ("cpu", "cpu.max", f"{quota} {PERIOD}"))
-    if limits.cpu_shares is not None:
-        weight = limits.cpu_shares if one else shares_to_weight(limits.cpu_shares)
-        values.append(("cpu", "cpu.shares" if one else "cpu.weight", f"{weight}"))
-    if limits.cpuset_cpus is not None:
-        values.append(("cpuset", "cpuset.cpus", limits.cpuset_cpus))
-    if limits.pids is not None:
-        values.append(("pids", "pids.max", f"{limits.pids}"))
-    for controller, file, value in values:
-        if controller in tree.controllers:
-            linux.write_file(directory / file, value)
+    """Write the limits that this tree keeps into the container's directory: one wish, two dialects.
+
+    As in Docker, a container may have as much swap again as memory. Version 1 counts both together, version 2 each.
+    """
+    memory, shares = limits.memory or 0, limits.cpu_shares or 2
+    quota = round((limits.cpus or 0) * PERIOD)
+    dialects: list[tuple[object, str, dict[str, object], dict[str, object]]] = [
+        (
+            limits.memory,
+            "memory",
+            {"memory.limit_in_bytes": memory, "memory.memsw.limit_in_bytes": 2 * memory},
+            {"memory.max": memory, "memory.swap.max": memory},
+        ),
+        (
+            limits.cpus,
+            "cpu",
+            {"cpu.cfs_period_us": PERIOD, "cpu.cfs_quota_us": quota},
+            {"cpu.max": f"{quota} {PERIOD}"},
+        ),
+        (limits.cpu_shares, "cpu", {"cpu.shares": shares}, {"cpu.weight": shares_to_weight(shares)}),
+        (limits.cpuset_cpus, "cpuset", {"cpuset.cpus": limits.cpuset_cpus}, {"cpuset.cpus": limits.cpuset_cpus}),
+        (limits.pids, "pids", {"pids.max": limits.pids}, {"pids.max": limits.pids}),
+    ]
+    for asked, controller, version_1, version_2 in dialects:
+        if asked is None or controller not in tree.controllers:
+            continue
+        for file, value in (version_1 if tree.version == 1 else version_2).items():
+            if (directory / file).exists() or "sw" not in file:  # there is none where the kernel does not count swap
+                linux.write_file(directory / file, str(value))
 
 
 def shares_to_weight(shares: int) -> int:
@@ -250,13 +260,20 @@ def delegated(root: Path) -> Path:
 def hand_down(directory: Path) -> set[str]:
     """Version 2: let the children of `directory` use its controllers. Returns those that they can use.
 
-    The kernel refuses where `directory` has processes of its own ("No Internal Process Constraint" in cgroup-v2.rst);
-    only the root is exempt.
+    Nothing can be handed down where `directory` has processes of its own ("No Internal Process Constraint" in
+    cgroup-v2.rst). The kernel would let some controllers pass even so, but then refuse to take processes below.
     """
+    if has_processes(directory):
+        return set()
     for controller in sorted(controllers_in(directory, "controllers") - controllers_in(directory, "subtree_control")):
         with suppress(OSError):
             linux.write_file(directory / "cgroup.subtree_control", f"+{controller}")
     return controllers_in(directory, "subtree_control")
+
+
+def has_processes(directory: Path) -> bool:
+    """Whether there are processes right in a version 2 cgroup. The root of all, which may have some, has no type."""
+    return (directory / "cgroup.type").exists() and bool((directory / "cgroup.procs").read_text().strip())
 
 
 def controllers_in(directory: Path, name: str) -> set[str]:

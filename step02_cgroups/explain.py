@@ -59,7 +59,8 @@ def show(value: object) -> str:
         case Raw():
             return value
         case str() | bytes() | os.PathLike():
-            return '"' + "".join(map(_escape, os.fsencode(value))) + '"'
+            data = os.fsencode(value)
+            return '"' + "".join(map(_escape, data, data[1:] + b"\0")) + '"'
         case list():
             return "[" + ", ".join(map(show, value)) + "]"
         case IntFlag():
@@ -68,6 +69,9 @@ def show(value: object) -> str:
             return str(value)
 
 
-def _escape(byte: int) -> str:
-    named = {0x22: '\\"', 0x5C: "\\\\", 0x0A: "\\n", 0x09: "\\t", 0x0D: "\\r"}
-    return named.get(byte) or (chr(byte) if 0x20 <= byte < 0x7F else f"\\{byte:o}")
+def _escape(byte: int, following: int) -> str:
+    if named := {0x22: '\\"', 0x5C: "\\\\", 0x09: "\\t", 0x0A: "\\n", 0x0B: "\\v", 0x0C: "\\f", 0x0D: "\\r"}.get(byte):
+        return named
+    if 0x20 <= byte < 0x7F:
+        return chr(byte)
+    return f"\\{byte:03o}" if chr(following).isdecimal() else f"\\{byte:o}"  # three digits where one more would follow
