@@ -2,7 +2,7 @@
 
 Several tests run at once, each in a worker process of its own, on one host. So what is found must be attributed:
 processes by their ancestry (a worker is the reaper of all that its runtimes orphan), a cgroup by the processes in it,
-mounts and files by their path. What nobody can be shown to own has three seconds to vanish.
+mounts and files by their path. What nobody can be shown to own is given time to vanish.
 """
 
 import ctypes
@@ -20,7 +20,7 @@ from pathlib import Path
 from tests import session
 
 State = dict[str, frozenset[str]]
-GRACE = 3.0 * session.SLOWNESS  # seconds; the kernel and Podman finish some things after the exit that we see
+GRACE = 10.0 * session.SLOWNESS  # seconds; the kernel and Podman finish some things after the exit that we see
 
 
 def adopt_orphans() -> None:

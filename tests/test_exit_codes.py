@@ -41,8 +41,11 @@ def test_no_such_path(runtime: Runtime) -> None:
     assert "/no/such/program" in runtime.refusal(runtime.run("/no/such/program"), 127)
 
 
-def test_the_complaint_is_one_line_whatever_the_name(runtime: Runtime) -> None:
+@pytest.mark.step(1, until=2)  # from step 3 on, the host's files are not seen
+def test_the_complaint_is_one_line_whatever_the_name(runtime: Runtime, tmp_path: Path) -> None:
+    (tmp_path / "two\nlines").mkdir()
     runtime.refusal(runtime.run("two\nlines"), 127)
+    runtime.refusal(runtime.run(f"{tmp_path}/two\nlines"), 126)
 
 
 @pytest.mark.ours_alone("Podman says 'starting container process caused' and 125")
