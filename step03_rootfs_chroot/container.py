@@ -49,7 +49,8 @@ def run(config: Config) -> int:
             terminal.attend(master, child.pidfd, config.interactive)
             kill(child)  # it has ended, unless the caller's terminal went away first
         code = wait(child)
-        cgroup.complain_of_memory()
+        if config.limits.memory is not None:
+            cgroup.complain_of_memory()
         return code
 
 
