@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import cgroup, host
+from tests import cgroup, host, rootless
 from tests.cgroup import Held, held
 from tests.runtime import Result, Runtime, Started
 
@@ -138,6 +138,22 @@ def test_only_the_dead_are_swept(runtime: Runtime) -> None:
         assert cgroup.directories(container.init.pid) == container.directories
         assert container.end() == Result(0, b"", b"")
         assert_gone(container.directories)
+
+
+@ours_alone
+def test_nobody_else_can_hold_up_root(runtime: Runtime) -> None:
+    """Who may read a directory may lock it: so that must not be what other runs wait for, or not be for all to read."""
+    assert runtime.run("true").code == 0
+    trees = {cgroup.trees()[name if cgroup.version(name) == 1 else ""] for name in cgroup.CONTROLLERS}
+    command = ("flock", "--no-fork")
+    holders = [subprocess.Popen([*command, tree / "mydocker", "sleep", "60"], user=rootless.USER) for tree in trees]
+    time.sleep(0.2)
+    try:
+        assert runtime.run("true") == Result(0, b"", b"")
+    finally:
+        for holder in holders:
+            holder.kill()
+            holder.wait()
 
 
 @ours_alone
