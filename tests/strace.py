@@ -47,6 +47,7 @@ def calls(trace: Path) -> Iterator[Call]:
             text = begun.pop(pid) + text.partition(" resumed>")[2]
         elif text.endswith("<unfinished ...>"):
             begun[pid] = text.removesuffix("<unfinished ...>")
+            continue
         if call := re.fullmatch(r"(\w+)\((.*)\)\s+= (.*)", text):
             name, arguments, result = call.groups()
             yield Call(int(pid), name, arguments.removesuffix("<unfinished ...>").rstrip(), result)
