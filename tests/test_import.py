@@ -16,6 +16,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -101,11 +102,19 @@ def attribute_names(path: bytes) -> list[str]:
     return [name for name in os.listxattr(path, follow_symlinks=False) if name.startswith(("user.", "security.cap"))]
 
 
-def inside(runtime: Runtime) -> Path:
-    """The root directory of a container of this image, for as long as the test lasts: seen from outside."""
-    started = runtime.start("sh", "-c", "echo ready; sleep 60")
+@contextmanager
+def inside(runtime: Runtime) -> Iterator[Path]:
+    """The root directory of a container of this image, seen from outside, for as long as that runs."""
+    started = runtime.start("sh", "-c", "echo ready; cat", options=["-i"], stdin=subprocess.PIPE)
     assert started.line() == "ready", started.end().err
-    return Path(f"/proc/{host.init().pid}/root")
+    yield Path(f"/proc/{host.init().pid}/root")
+    assert started.end(b"").code == 0
+
+
+def imported_tree(runtime: Runtime) -> dict[bytes, Entry]:
+    """What became of the tree `t`."""
+    with inside(runtime) as root:
+        return seen(root / "t")
 
 
 def as_owned_by(tree: dict[bytes, Entry], user: int) -> dict[bytes, Entry]:
@@ -281,7 +290,7 @@ def test_all_formats_of_tar(runtime: Runtime, tmp_path: Path, planted: Path, opt
         pytest.skip("Podman does not know sparse files in the old GNU format")
     pack(planted, tmp_path / "archive.tar", *options.split())
     own = imported(runtime, tmp_path, tmp_path / "archive.tar")
-    before, after = seen(planted / "t"), seen(inside(own) / "t")
+    before, after = seen(planted / "t"), imported_tree(own)
     if "--sparse" not in options or runtime.podman:  # which fills holes, and drops attributes without a value
         before, after = map(without_subtleties, (before, after))
     assert differences(before, after) == []
@@ -294,7 +303,7 @@ def test_without_root_all_files_are_the_callers(runtime: Runtime, tmp_path: Path
     pack(planted, tmp_path / "archive.tar", *WRITERS["pax, sparse as 1.0"][1].split())
     own = imported(runtime, tmp_path, tmp_path / "archive.tar")
     user = os.getuid() if runtime.user is None else runtime.user
-    before, after = map(without_powers, (seen(planted / "t"), seen(inside(own) / "t")))
+    before, after = map(without_powers, (seen(planted / "t"), imported_tree(own)))
     assert differences(as_owned_by(before, user), after) == []
 
 
@@ -308,8 +317,8 @@ def test_times_before_1970(runtime: Runtime, tmp_path: Path) -> None:
     """Podman makes them 1970."""
     times = {"-1.5": -1_500_000_000, "-0.25": -250_000_000, "-2000000000": -2 * 10**18, "1.0000000019": 10**9 + 1}
     members = [special(time, tarfile.REGTYPE, pax_headers={"mtime": time}) for time in times]
-    top = inside(imported(runtime, tmp_path, [*shell(), *members]))
-    assert {time: (top / time).stat().st_mtime_ns for time in times} == times
+    with inside(imported(runtime, tmp_path, [*shell(), *members])) as root:
+        assert {time: (root / time).stat().st_mtime_ns for time in times} == times
 
 
 @OURS
@@ -335,7 +344,7 @@ def test_a_directory(runtime: Runtime, tmp_path: Path, planted: Path) -> None:
         under = ("unshare", "--mount", "sh", "-c", script, "sh")
     result = own.call("import", str(planted), "own", under=under)
     assert (result.code, result.err) == (0, b"")
-    found = seen(inside(own) / "t")
+    found = imported_tree(own)
     if runtime.rootless:
         before, found = without_powers(before), without_powers(found)
     if under:  # the mount point shows what is mounted: its mode and times
