@@ -210,14 +210,14 @@ def find_trees() -> list[Tree]:
     """Every hierarchy with a controller of ours in which we may make directories, our `mydocker` in each made."""
     trees = []
     for parent, version, controllers in mounted():
-        if version == 2:
-            parent = delegated(parent)
-            controllers = controllers_in(parent, "controllers")
-        if not controllers:
-            continue
-        base = parent / "mydocker"
-        with suppress(OSError):  # not ours to write: no limits from this one
-            make_directory(base)
+        with suppress(OSError):  # not ours to write, or not to be seen: no limits from this one
+            if version == 2:
+                parent = delegated(parent)
+                controllers = controllers_in(parent, "controllers")
+            if not controllers:
+                continue
+            base = make_directory(parent / "mydocker")
+            base.chmod(0o700)  # or anybody could open it, and hold the lock that we wait for
             if version == 2:
                 controllers = hand_down(parent) & hand_down(base)
             if controllers and os.access(base, os.W_OK):

@@ -26,6 +26,7 @@ FOLDERS = "bin dev etc home mnt proc root run sys tmp usr/bin var/tmp".split()
 
 def make(add: Callable[[Path, str, int], str]) -> None:
     """Make the image and `add` it to the store, in one line of explanation."""
+    os.umask(0o022)  # the caller's may be meant to hide his own files; the image's users must see theirs
     with store.owned("tmp", os.urandom(6).hex()) as work:
         root = work / "rootfs"
         for folder in FOLDERS:
@@ -35,7 +36,7 @@ def make(add: Callable[[Path, str, int], str]) -> None:
         for name, text in FILES.items():
             (root / name).write_text(text)
         busybox = shutil.which("busybox")
-        if busybox and libraries(busybox) == []:
+        if busybox and is_static(busybox):
             install_busybox(Path(busybox), root)
             origin = f"this machine's {busybox}"
         else:
@@ -62,7 +63,7 @@ def install_tool(name: str, root: Path) -> bool:
             raise ContainerError("this machine has no shell to make an image from: import one")
         return False
     shutil.copy(program, root / "bin" / name)
-    for library in libraries(program) or []:
+    for library in libraries(program):
         target = root / library.lstrip("/")
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +71,13 @@ def install_tool(name: str, root: Path) -> bool:
     return True
 
 
+def is_static(program: str) -> bool:
+    """Whether a file is a program, no script, and needs no libraries."""
+    with open(program, "rb") as file:
+        return file.read(4) == b"\x7fELF" and not libraries(program)
+
+
 def libraries(program: str) -> list[str]:
-    """The shared libraries of a program, its loader included: ldd(1). None for a static one."""
+    """The shared libraries of a program, its loader included: ldd(1)."""
     listed = subprocess.run(["ldd", program], check=False, capture_output=True, text=True, env={"LC_ALL": "C"}).stdout
     return re.findall(r"(/\S+) \(0x", listed)

@@ -28,10 +28,20 @@ class User:
 def find(wanted: str) -> User:
     """The user that `USER[:GROUP]` means, each a name or a number. Raises ContainerError if there is no such name.
 
-    A number need not be in the files; then the group is 0 and home is `/`, as in Docker.
+    Without root the container has but one user, its root, who is the caller.
     """
     name, _, group = wanted.partition(":")
-    name = name or "0"
+    user = look_up(name or "0", group)
+    if namespaces.ROOTLESS and (user.uid or user.gid):
+        raise ContainerError("-u: without root the container's only user is root (you); leave -u out, or run as root")
+    return user
+
+
+def look_up(name: str, group: str) -> User:
+    """Find a user, and his group unless another is given, in the image's files.
+
+    A number need not be there; then the group is 0 and home is `/`, as in Docker.
+    """
     entries = [fields for fields in table("/etc/passwd") if len(fields) >= 6 and fields[2].isdecimal()]
     entry = next((fields for fields in entries if fields[0] == name), None) or next(
         (fields for fields in entries if fields[2] == name), None
@@ -59,9 +69,8 @@ def groups() -> list[list[str]]:
 def table(path: str) -> list[list[str]]:
     """The fields of a file like passwd(5); none if the image has no such file."""
     with suppress(FileNotFoundError, NotADirectoryError):
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # it may be a FIFO: then do not wait for a writer
-        with open(fd, "rb") as file:
-            if stat.S_ISREG(os.fstat(fd).st_mode):
+        if stat.S_ISREG(os.stat(path).st_mode):  # a FIFO would keep us waiting
+            with open(path, "rb") as file:
                 return [os.fsdecode(line).split(":") for line in file.read(LONGEST_FILE).split(b"\n")]
     return []
 
@@ -76,11 +85,6 @@ def number(text: str, what: str) -> int:
 
 
 def become(user: User) -> None:
-    """Be this user from here on. Without root the container has but one: the caller, as its root."""
-    if namespaces.ROOTLESS:
-        if user.uid or user.gid:
-            raise ContainerError(
-                "-u: without root the container's only user is root (you); leave -u out, or run as root"
-            )
-        return
-    linux.become(user.uid, user.gid, [user.gid, *user.groups])
+    """Be this user from here on. Without root it can only be the one that we are."""
+    if not namespaces.ROOTLESS:
+        linux.become(user.uid, user.gid, [user.gid, *user.groups])
