@@ -50,7 +50,7 @@ KEYS = {"^C": b"\x03", "^D": b"\x04"}
 ROWS, COLUMNS = 50, 100
 PATIENCE = 60.0  # seconds for one command
 PAUSE = 0.3  # seconds of silence after which what looks like a prompt is one; and before a key is pressed
-CHANCE = re.compile(r"/tmp/mydocker-chapter-\w+/repository|\b[0-9a-f]{12}\b")  # other at each run
+CHANCE = re.compile(r"/tmp/chapter-\w+/repository|\b[0-9a-f]{12}\b")  # other at each run
 READY = "\x1e"  # bash's own prompt while it works for us: a character that no program prints
 
 
@@ -245,8 +245,8 @@ class Terminal:
                     raise Stuck(f"the terminal's bash has ended:\n{screen(data.decode(errors='replace'))}") from None
             elif prompt:
                 break
-            elif time.monotonic() > deadline:
-                said = screen(data.decode(errors="replace"))
+            if time.monotonic() > deadline:
+                said = screen(data[-5000:].decode(errors="replace"))
                 raise Stuck(f"no prompt after {PATIENCE:.0f} seconds; the terminal shows:\n{said}")
         return data.decode(errors="replace")
 
@@ -268,8 +268,7 @@ class Reader:
     SETUP = """
         mount -t tmpfs chapter "$1" && mkdir "$1/upper" "$1/work" "$1/state" &&
         mount -t overlay -o "lowerdir=/var/lib,upperdir=$1/upper,workdir=$1/work" chapter /var/lib &&
-        rm -rf /var/lib/mydocker && mkdir -m 700 /var/lib/mydocker && mount --bind "$1/state" /var/lib/mydocker &&
-        shift && exec "$@"
+        mkdir -p /var/lib/mydocker && mount --bind "$1/state" /var/lib/mydocker && shift && exec "$@"
     """
 
     def __init__(self, place: Path, repository: Path) -> None:
@@ -410,7 +409,7 @@ def transcripts(chapter: Path, *, repository: Path = REPOSITORY, update: bool = 
     text = chapter.read_text()
     lines = text.splitlines()
     replaced: list[tuple[Block, list[str]]] = []
-    with tempfile.TemporaryDirectory(prefix="mydocker-chapter-", ignore_cleanup_errors=True) as place:
+    with tempfile.TemporaryDirectory(prefix="chapter-", ignore_cleanup_errors=True) as place:
         reader = Reader(Path(place), repository)
         try:
             for block in blocks(text):
