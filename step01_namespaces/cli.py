@@ -24,8 +24,10 @@ app = typer.Typer(
 
 
 @app.callback()
-def commands() -> None:
-    """Keeps `run` a command of its own while it is the only one."""
+def before_each_command() -> None:
+    """Done first, whatever the command. (Without it Typer would take a single command for the whole program.)"""
+    if os.environ.get("MYDOCKER_EXPLAIN", "0") not in ("", "0"):
+        explain.enable()
 
 
 @app.command(context_settings=WORDS_AS_TYPED)
@@ -34,7 +36,7 @@ def run(
     interactive: Annotated[bool, typer.Option("-i", "--interactive", help="Keep standard input open.")] = False,
     tty: Annotated[bool, typer.Option("-t", "--tty", help="Give the container a terminal.")] = False,
     hostname: Annotated[str, typer.Option(help="The container's host name.  [default: its id]")] = "",
-    tell: Annotated[bool, typer.Option("--explain", envvar="MYDOCKER_EXPLAIN", help="Show each system call.")] = False,
+    tell: Annotated[bool, typer.Option("--explain", help="Show each system call.")] = False,
 ) -> int:
     """Run a command in a new container."""
     if tell:

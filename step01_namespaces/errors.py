@@ -1,6 +1,7 @@
 """How failures reach the user: always as one line."""
 
 import sys
+from contextlib import suppress
 
 
 class ContainerError(Exception):
@@ -23,4 +24,5 @@ def sentence(error: OSError) -> str:
 
 def complain(message: str) -> None:
     """Write one line to standard error, in the program's name."""
-    print(f"{__package__}: {' '.join(message.split())}", file=sys.stderr)
+    with suppress(OSError):  # nobody reads it: then the exit code has to do
+        print(f"{__package__}: {' '.join(message.split())}", file=sys.stderr)

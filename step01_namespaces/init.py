@@ -12,7 +12,7 @@ from typing import NoReturn
 from . import explain, linux, namespaces, terminal
 from .config import Config
 from .errors import ContainerError, sentence
-from .linux import MS
+from .linux import MS, PR
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -28,6 +28,7 @@ def main(config: Config, channel: socket.socket) -> NoReturn:
             os._exit(125)  # end of file: the runtime died before it was ready
         forget_the_caller(channel)
         set_up(config, channel)
+        linux.prctl(PR.PR_SET_PDEATHSIG, signal.SIGKILL, "SIGKILL")  # if the guard is killed with the runtime
         execute(config.command, environment(config))
     except ContainerError as error:
         channel.send(f"{error.code} {error}".encode(errors="surrogateescape"))

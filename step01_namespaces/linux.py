@@ -6,7 +6,7 @@ Each raises OSError when the kernel says no, and each is told by --explain.
 import ctypes
 import os
 import signal
-from enum import IntFlag
+from enum import IntEnum, IntFlag
 
 from . import explain
 from .errors import ContainerError
@@ -35,6 +35,12 @@ class MS(IntFlag):
     MS_NOEXEC = 0x8
     MS_REC = 0x4000
     MS_PRIVATE = 0x40000
+
+
+class PR(IntEnum):
+    """Operations of prctl(2)."""
+
+    PR_SET_PDEATHSIG = 1
 
 
 def _call(name: str, *args: object, shown: tuple[object, ...] | None = None) -> int:
@@ -84,6 +90,11 @@ def mount(source: str | None, target: str, kind: str | None, flags: MS, data: st
 def sethostname(name: str) -> None:
     """sethostname(2), for the UTS namespace of the caller."""
     _call("sethostname", name, len(name))
+
+
+def prctl(operation: PR, argument: int, name: str) -> None:
+    """prctl(2), for the operations that take one number, which strace calls by its `name`."""
+    _call("prctl", operation, argument, 0, 0, 0, shown=(explain.Raw(operation.name), explain.Raw(name)))
 
 
 def close_range(first: int, last: int) -> None:

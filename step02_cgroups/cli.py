@@ -25,8 +25,10 @@ app = typer.Typer(
 
 
 @app.callback()
-def commands() -> None:
-    """Keeps `run` a command of its own while it is the only one."""
+def before_each_command() -> None:
+    """Done first, whatever the command. (Without it Typer would take a single command for the whole program.)"""
+    if os.environ.get("MYDOCKER_EXPLAIN", "0") not in ("", "0"):
+        explain.enable()
 
 
 @app.command(context_settings=WORDS_AS_TYPED)
@@ -42,7 +44,7 @@ def run(
     cpu_shares: Annotated[int | None, typer.Option(help="Weight against others when CPUs are short: 1024.")] = None,
     cpuset_cpus: Annotated[str | None, typer.Option(help="The processors to run on: 0-2,7.")] = None,
     pids_limit: Annotated[int | None, typer.Option(help="Most processes and threads.")] = None,
-    tell: Annotated[bool, typer.Option("--explain", envvar="MYDOCKER_EXPLAIN", help="Show each system call.")] = False,
+    tell: Annotated[bool, typer.Option("--explain", help="Show each system call.")] = False,
 ) -> int:
     """Run a command in a new container."""
     if tell:

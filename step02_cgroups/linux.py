@@ -9,7 +9,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from enum import IntFlag
+from enum import IntEnum, IntFlag
 from pathlib import Path
 
 from . import explain
@@ -40,6 +40,12 @@ class MS(IntFlag):
     MS_NOEXEC = 0x8
     MS_REC = 0x4000
     MS_PRIVATE = 0x40000
+
+
+class PR(IntEnum):
+    """Operations of prctl(2)."""
+
+    PR_SET_PDEATHSIG = 1
 
 
 def _call(name: str, *args: object, shown: tuple[object, ...] | None = None) -> int:
@@ -94,6 +100,11 @@ def mount(source: str | None, target: str, kind: str | None, flags: MS, data: st
 def sethostname(name: str) -> None:
     """sethostname(2), for the UTS namespace of the caller."""
     _call("sethostname", name, len(name))
+
+
+def prctl(operation: PR, argument: int, name: str) -> None:
+    """prctl(2), for the operations that take one number, which strace calls by its `name`."""
+    _call("prctl", operation, argument, 0, 0, 0, shown=(explain.Raw(operation.name), explain.Raw(name)))
 
 
 def close_range(first: int, last: int) -> None:

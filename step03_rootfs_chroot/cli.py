@@ -28,8 +28,10 @@ app = typer.Typer(
 
 
 @app.callback()
-def commands() -> None:
-    """Keeps `run` a command of its own while it is the only one."""
+def before_each_command() -> None:
+    """Done first, whatever the command. (Without it Typer would take a single command for the whole program.)"""
+    if os.environ.get("MYDOCKER_EXPLAIN", "0") not in ("", "0"):
+        explain.enable()
 
 
 @app.command(context_settings=WORDS_AS_TYPED)
@@ -51,7 +53,7 @@ def run(
     pids_limit: Annotated[int | None, typer.Option(help="Most processes and threads.")] = None,
     workdir: Annotated[str, typer.Option("-w", "--workdir", help="Where the command begins.")] = "/",
     user: Annotated[str, typer.Option("-u", "--user", help="USER[:GROUP], names of the image or numbers.")] = "0",
-    tell: Annotated[bool, typer.Option("--explain", envvar="MYDOCKER_EXPLAIN", help="Show each system call.")] = False,
+    tell: Annotated[bool, typer.Option("--explain", help="Show each system call.")] = False,
 ) -> int:
     """Run a command in a new container."""
     if tell:

@@ -7,6 +7,7 @@ the order of the lines is the order of events.
 import errno
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from enum import IntFlag
 
 _out: int | None = None  # where the lines go; None: nobody asked
@@ -33,7 +34,8 @@ def i_am(who: str) -> None:
 def line(text: str) -> None:
     """Write one line, if anybody asked."""
     if _out is not None:
-        os.write(_out, os.fsencode(f"[{_who}] {text}\n"))
+        with suppress(OSError):  # a full disk, or nobody who reads: telling must not change what is done
+            os.write(_out, os.fsencode(f"[{_who}] {text}\n"))
 
 
 def call(name: str, args: Iterable[object], result: int = 0, error: int = 0) -> None:

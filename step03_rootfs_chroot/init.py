@@ -13,7 +13,7 @@ from typing import NoReturn
 from . import capabilities, explain, linux, namespaces, rootfs, terminal, users
 from .config import Config
 from .errors import ContainerError, sentence
-from .linux import CLONE, MS
+from .linux import CLONE, MS, PR
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -32,6 +32,7 @@ def main(config: Config, root: Path, channel: socket.socket) -> NoReturn:
         user = users.find(config.user)
         enter(config.workdir)
         drop_privileges(user, config.tty)
+        linux.prctl(PR.PR_SET_PDEATHSIG, signal.SIGKILL, "SIGKILL")  # if the guard is killed with the runtime
         execute(config.command, environment(config, user.home))
     except ContainerError as error:
         channel.send(f"{error.code} {error}".encode(errors="surrogateescape"))
