@@ -1,10 +1,8 @@
 """`python -m` starts here."""
 
-import signal
-
-if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while modules are still loading: no traceback
-
-from .cli import main
+try:
+    from .cli import main
+except KeyboardInterrupt:  # Ctrl-C while modules are still loading
+    raise SystemExit(130) from None
 
 main()

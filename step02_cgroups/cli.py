@@ -95,6 +95,8 @@ def main() -> NoReturn:
     except typer.TyperException as error:
         complain(error.format_message())
         code = 125
+    except BrokenPipeError:
+        code = 128 + signal.SIGPIPE  # the reader has seen enough, as in `images | head -1`
     except OSError as error:
         complain(sentence(error))
         code = 125

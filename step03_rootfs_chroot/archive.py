@@ -61,7 +61,9 @@ def unpack_confined(source: int, target: Path) -> int:
 
     Descriptors that lead outside are still open, but there is no /proc inside through which a path could use them.
     """
-    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))  # a header may claim to be of any length
+    _, limit = resource.getrlimit(resource.RLIMIT_AS)
+    most = MOST_MEMORY if limit == resource.RLIM_INFINITY else min(MOST_MEMORY, limit)
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))  # a header may claim to be of any length
     linux.chroot(str(target))
     os.umask(0o022)
     try:
