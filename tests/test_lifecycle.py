@@ -44,12 +44,22 @@ def test_the_end_of_process_1_ends_all(runtime: Runtime) -> None:
 
 
 @pytest.mark.ours_alone("a container of Podman's outlives `podman run`")
-def test_the_container_dies_with_the_runtime(runtime: Runtime) -> None:
-    started = runtime.start("sh", "-c", "sleep 60 & echo ready; wait")
+@pytest.mark.parametrize("what", ["the runtime", "its job", "all that bears its name"])
+def test_the_container_dies_with_the_runtime(runtime: Runtime, what: str) -> None:
+    """SIGKILL by PID, to the process group as `kill -9 %1` does it, to all of one name as `pkill -9 -f` does it."""
+    started = runtime.start("sh", "-c", "sleep 60 & echo ready; wait", process_group=0)
     assert started.line() == "ready"
-    assert len(host.contained()) == 2
-    started.kill()
+    inside = host.contained()
+    assert len(inside) == 2
+    if what == "the runtime":
+        started.kill()
+    elif what == "its job":
+        os.killpg(started.pid, signal.SIGKILL)
+    else:
+        for process in {*host.descendants()} - {*inside}:
+            process.signal(signal.SIGKILL)
     host.wait_until(lambda: not host.descendants(), "the container died with its runtime", 1)
+    runtime.sweep()
 
 
 @pytest.mark.ours_alone("a container of Podman's outlives `podman run`")
@@ -61,6 +71,7 @@ def test_a_command_that_has_changed_its_user_dies_with_the_runtime_too(runtime: 
     assert started.line() == "ready"
     started.kill()
     host.wait_until(lambda: not host.descendants(), "the container died with its runtime", 1)
+    runtime.sweep()
 
 
 @pytest.mark.ours_alone("a container of Podman's outlives `podman run`")
@@ -73,7 +84,7 @@ def test_the_runtime_killed_at_any_moment(runtime: Runtime) -> None:
         started.kill()
         started.wait()
     host.wait_until(lambda: not host.descendants(), "all that the killed runtimes had begun is gone")
-    assert runtime.run("true").code == 0  # sweeps what the kernel does not take back by itself, from step 2 on
+    runtime.sweep()
 
 
 @pytest.mark.ours_alone("a start of Podman's cannot be interrupted")

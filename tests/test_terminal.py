@@ -173,6 +173,7 @@ def test_sane_when_the_runtime_is_killed(runtime: Runtime, number: signal.Signal
     assert terminal.end() == 128 + number
     sane(terminal)
     host.wait_until(lambda: not host.contained(), "the container died with it")
+    runtime.sweep()
 
 
 def test_sane_when_the_runtime_is_told_to_end(runtime: Runtime) -> None:
