@@ -77,6 +77,8 @@ def busybox() -> Iterator[Member]:
     yield folder("home/alice", 0o755, user=1000)
     yield file("etc/passwd", PASSWD.encode())
     yield file("etc/group", GROUP.encode())
+    yield file("bin/nonsense", b"neither #! nor ELF\n", 0o755)
+    yield file("bin/orphan", b"#!/no/such/interpreter\n", 0o755)
     yield file("bin/busybox", Path(program).read_bytes(), 0o755)
     applets = subprocess.run([program, "--list"], capture_output=True, text=True, check=True).stdout.split()
     for name in sorted({*applets} - {"busybox"}):

@@ -48,7 +48,6 @@ def test_the_complaint_is_one_line_whatever_the_name(runtime: Runtime, tmp_path:
     runtime.refusal(runtime.run(f"{tmp_path}/two\nlines"), 126)
 
 
-@pytest.mark.ours_alone("Podman says 'starting container process caused' and 125")
 def test_the_empty_command_is_not_found(runtime: Runtime) -> None:
     runtime.refusal(runtime.run(""), 127)
 
@@ -76,6 +75,13 @@ def test_a_script_whose_interpreter_is_missing_is_not_found(runtime: Runtime, tm
     program.write_text("#!/no/such/interpreter\n")
     program.chmod(0o755)
     runtime.refusal(runtime.run(str(program)), 127)
+
+
+@pytest.mark.step(3)
+@pytest.mark.ours_alone("runc notices too late to say other than 1")
+def test_programs_of_the_image_that_cannot_be_executed(runtime: Runtime) -> None:
+    assert "nonsense" in runtime.refusal(runtime.run("nonsense"), 126)
+    assert "orphan" in runtime.refusal(runtime.run("orphan"), 127)
 
 
 @pytest.mark.step(1, until=2)
