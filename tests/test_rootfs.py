@@ -212,7 +212,7 @@ def test_directories_that_lead_elsewhere(runtime: Runtime, tmp_path: Path, name:
     (outside / "file").write_text("secret of the host")
     if runtime.user is not None:
         os.chown(outside, runtime.user, runtime.user)
-    targets = ["/", "../../..", "/proc/self/cwd", f"/proc/self/cwd{outside}", str(outside)]
+    targets = ["/", str(outside), *([] if name == "etc" else ["/proc/self/cwd", f"/proc/self/cwd{outside}"])]
     traps: list[list[Member]] = [[link(name, target)] for target in targets]
     traps += [[file(name, b"")], [folder(name), link(f"{name}/shm", "/"), link(f"{name}/fd", str(outside))]]
     script = (
