@@ -8,7 +8,6 @@ keeps the test itself honest. Further marks: see MARKS.
 import os
 import re
 import shlex
-import shutil
 import sys
 import tempfile
 from collections import Counter
@@ -131,7 +130,7 @@ def tmp_path(request: pytest.FixtureRequest) -> Iterator[Path]:
         if candidate and candidate.rootless and (user := rootless.user()):
             os.chown(path, user, user)
     yield place
-    shutil.rmtree(place, ignore_errors=True)
+    session.remove(place)
 
 
 @pytest.fixture
