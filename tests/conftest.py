@@ -26,7 +26,6 @@ MARKS = [
     "as_root(reason): not for an unprivileged user",
     "as_user(reason): only for an unprivileged user",
     "v2: also run in the virtual machine, which has cgroup v2 alone",
-    "leaves(reason): the host is not compared afterwards",
 ]
 
 
@@ -193,11 +192,8 @@ def state_root(candidate: Candidate) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def host_is_as_it_was(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
+def host_is_as_it_was(tmp_path: Path) -> Iterator[None]:
     """After every test: no process, cgroup, mount, link, address, rule or temporary file more or less than before."""
-    if request.node.get_closest_marker("leaves"):
-        yield
-        return
     files = [tmp_path / "here", tmp_path / "tmp"]
     before = host.state(files)
     yield

@@ -28,7 +28,8 @@ def begin() -> None:
 
 
 def end() -> None:
-    remove(Path(os.environ.pop(VARIABLE)))
+    if place := os.environ.pop(VARIABLE, None):  # none: begin() failed, and that is what must be told
+        remove(Path(place))
 
 
 def remove(place: Path) -> None:
