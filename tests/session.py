@@ -68,6 +68,7 @@ def once(name: str, make: Callable[[Path], None]) -> Path:
     lock.touch()
     with _locked(lock):
         if not made.exists():
+            remove(place)  # half made by a worker that failed: its error should be told again, not that of the rest
             make(place)
             made.touch()
     return place
