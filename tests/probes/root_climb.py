@@ -4,6 +4,7 @@ import ctypes
 import json
 import os
 import sys
+from collections.abc import Iterator
 
 MASKED, READ_ONLY = sys.argv[1].split(), sys.argv[2].split()
 NOSUID, NODEV, NOEXEC, REMOUNT, BIND = 2, 4, 8, 32, 4096  # of mount(2)
@@ -13,12 +14,12 @@ PLACE = "/dev/shm/place"
 libc = ctypes.CDLL(None)
 
 
-def mount(source, target, kind, flags):
+def mount(source: str | None, target: str, kind: str | None, flags: int) -> int:
     words = (word and word.encode() for word in (source, target, kind))
-    return libc.mount(*words, ctypes.c_ulong(flags), None)
+    return int(libc.mount(*words, ctypes.c_ulong(flags), None))
 
 
-def climb(how):
+def climb(how: str) -> Iterator[str]:
     """Yield all that would uncover, or make writable, something of the host's."""
     for path in (*MASKED, *READ_ONLY, "/proc", "/sys", "/dev", "/"):
         if os.path.exists(path) and libc.umount2(path.encode(), DETACH) == 0:
@@ -34,7 +35,7 @@ def climb(how):
         yield f"{how}: something lies above /"
 
 
-def climb_in_a_user_namespace():
+def climb_in_a_user_namespace() -> list[str]:
     """There everybody has all capabilities; but not over the mounts that come from outside."""
     reading, writing = os.pipe()
     if os.fork() == 0:
@@ -43,7 +44,8 @@ def climb_in_a_user_namespace():
         os._exit(0)
     os.close(writing)
     with open(reading) as told:
-        return json.loads(told.read() or "[]")
+        found: list[str] = json.loads(told.read() or "[]")
+        return found
 
 
 os.mkdir(PLACE)

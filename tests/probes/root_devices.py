@@ -4,28 +4,29 @@ import errno
 import json
 import os
 import pty
+from collections.abc import Callable
 
 
-def outcome(name, action):
+def outcome(name: str, action: Callable[[int], object]) -> object:
     try:
         return action(os.open(f"/dev/{name}", os.O_RDWR | os.O_NOCTTY))
     except OSError as error:
-        return errno.errorcode[error.errno]
+        return errno.errorcode[error.errno or 0]
 
 
-def read(fd):
+def read(fd: int) -> int:
     return len(os.read(fd, 16))
 
 
-def write(fd):
+def write(fd: int) -> int:
     return os.write(fd, b"0123456789abcdef")
 
 
-def zeros(fd):
+def zeros(fd: int) -> bool:
     return os.read(fd, 16) == bytes(16)
 
 
-def a_terminal(_):
+def a_terminal(_: int) -> str:
     master, slave = pty.openpty()
     os.write(master, b"typed\n")
     return os.ttyname(slave)[:9] + os.read(slave, 10).decode().strip()

@@ -6,15 +6,15 @@ import signal
 import socket
 
 
-def low_port():
+def low_port() -> None:
     socket.create_server(("127.0.0.1", 80))
 
 
-def raw_socket():
+def raw_socket() -> None:
     socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
 
 
-def file_of_another():
+def file_of_another() -> None:
     os.close(os.open("/dev/shm/file", os.O_CREAT, 0))
     os.chown("/dev/shm/file", 1000, 1000)
     with open("/dev/shm/file", "w") as file:
@@ -22,7 +22,7 @@ def file_of_another():
     os.chmod("/dev/shm/file", 0o644)
 
 
-def process_of_another():
+def process_of_another() -> None:
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -39,15 +39,15 @@ def process_of_another():
     os.kill(child, signal.SIGKILL)
 
 
-def chroot():
+def chroot() -> None:
     os.chroot("/")
 
 
-def hostname():
+def hostname() -> None:
     socket.sethostname("another")
 
 
-def priority():
+def priority() -> None:
     os.setpriority(os.PRIO_PROCESS, 0, -5)
 
 
