@@ -107,10 +107,13 @@ def test_told_to_end_at_any_moment(runtime: Runtime, name: str) -> None:
 
 
 def duration(runtime: Runtime) -> float:
-    """How long one run takes just now, in seconds."""
-    began = time.monotonic()
-    assert runtime.run("true").code == 0
-    return time.monotonic() - began
+    """How long one run takes just now, in seconds: the best of three, since any one may have been held up."""
+    times = []
+    for _ in range(3):
+        began = time.monotonic()
+        assert runtime.run("true").code == 0
+        times.append(time.monotonic() - began)
+    return min(times)
 
 
 @pytest.mark.ours_alone("a measure of our own")
