@@ -29,10 +29,11 @@ test: ## install what the suite needs, then run it; ARGS='-k name -x' goes to py
 	@tools/setup.sh test
 	@.venv/bin/python -m pytest $(if $(STEP),--step $(NN)) $(ARGS)$(GIVE_BACK)
 
-test-v2: ## the tests that want cgroup v2, in a small virtual machine
+test-v2: ## step 2's tests (or STEP's) and a look at every step under cgroup v2 alone, in a small virtual machine
 	@tools/setup.sh v2
 	@.venv/bin/python tests/vm/machine.py --timeout 1200 --env MYDOCKER_TEST_SLOWNESS=5 \
-		.venv/bin/python -m pytest -m v2 --timeout 500 $(if $(STEP),--step $(NN)) $(ARGS)
+		.venv/bin/python -m pytest -n 2 -m v2 --timeout 500 \
+		-k "not podman and (smoke or step$(if $(STEP),$(NN),02))" tests/test_smoke.py tests/test_cgroups*.py $(ARGS)
 
 lint: ## ruff, mypy --strict, shellcheck, and that the chain of steps is whole
 	@tools/setup.sh lint
