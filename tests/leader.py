@@ -27,9 +27,11 @@ os.write(REPORT, f"{job}\n".encode())
 for stream in (0, 1):  # the job's, perhaps pipes: they must end when it ends
     os.dup2(TERMINAL, stream)
 signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-_, status = os.waitpid(job, 0)
+# WNOWAIT: the dead job keeps its number as long as we live, so that no signal for it can hit another process.
+end = os.waitid(os.P_PID, job, os.WEXITED | os.WNOWAIT)
+assert end
 os.tcsetpgrp(TERMINAL, os.getpgrp())
-code = os.waitstatus_to_exitcode(status)
-os.write(REPORT, f"{code if code >= 0 else 128 - code}\n".encode())
+code = end.si_status if end.si_code == os.CLD_EXITED else 128 + end.si_status
+os.write(REPORT, f"{code}\n".encode())
 while True:
     signal.pause()
