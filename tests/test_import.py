@@ -27,7 +27,7 @@ from tests import host, image, oracle, session
 from tests.image import Member, file, folder, link
 from tests.runtime import Missing, Result, Runtime, Started
 from tests.terminal import Terminal
-from tests.test_images import import_tiny, imported, left, own_store, shell, tiny
+from tests.test_images import import_tiny, imported, left, own_store, shell, sheltered, tiny
 from tests.test_rootless import limited
 
 if sys.version_info >= (3, 14):
@@ -569,7 +569,7 @@ def test_no_entry_leaves_the_image(runtime: Runtime, tmp_path: Path) -> None:
     own = own_store(runtime, tmp_path)
     for attempt, members in way_out(outside).items():
         image.write(tmp_path / "evil.tar", members)
-        result = own.call("import", str(tmp_path / "evil.tar"), "evil")
+        result = own.call("import", str(tmp_path / "evil.tar"), "evil", under=sheltered(runtime, tmp_path))
         whole_or_refused(own, result, tmp_path / "state")
         after = (seen(tmp_path / "outside"), outside.stat(), sorted(tmp_path.parent.iterdir()))
         assert after[0] == before[0] and after[1][:8] == before[1][:8] and after[2] == before[2], attempt
@@ -621,7 +621,8 @@ def test_numbers_that_are_none(runtime: Runtime, tmp_path: Path) -> None:
         for at in FIELDS.values():
             data = header(file("file", b"x" * 512)[0], at, number[: 8 if at < 124 else 12]) + b"x" * 512
             (tmp_path / "odd.tar").write_bytes(data + header(file("next", b"")[0], 0, b"next") + bytes(10240))
-            whole_or_refused(own, own.call("import", str(tmp_path / "odd.tar"), "odd"), tmp_path / "state")
+            result = own.call("import", str(tmp_path / "odd.tar"), "odd", under=sheltered(runtime, tmp_path))
+            whole_or_refused(own, result, tmp_path / "state")
 
 
 ODD_PAX: list[dict[str, str]] = [
@@ -657,7 +658,7 @@ def test_pax_headers_that_make_no_sense(runtime: Runtime, tmp_path: Path) -> Non
         info, data = file("file", b"x" * 512)
         info.pax_headers = headers
         image.write(tmp_path / "odd.tar", [(info, data)])
-        result = own.call("import", str(tmp_path / "odd.tar"), "odd")
+        result = own.call("import", str(tmp_path / "odd.tar"), "odd", under=sheltered(runtime, tmp_path))
         whole_or_refused(own, result, tmp_path / "state")
 
 
@@ -817,7 +818,8 @@ def number_imported(runtime: Runtime, tmp_path: Path, archives: list[bytes]) -> 
     (canary / "file").write_text("x")
     before = seen(canary), {*tmp_path.iterdir()}
     own = own_store(runtime, tmp_path)
-    results = [own.call("import", "-", "damaged", input=data) for data in archives]
+    under = sheltered(runtime, tmp_path)
+    results = [own.call("import", "-", "damaged", input=data, under=under) for data in archives]
     whole = sum(whole_or_refused(own, result, tmp_path / "state") for result in results)
     assert len(own.call("images", "-q").text.split()) == whole
     assert (seen(canary), {*tmp_path.iterdir()}) == before

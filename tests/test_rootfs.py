@@ -10,7 +10,7 @@ import pytest
 from tests import host, image
 from tests.image import Member, file, folder, link
 from tests.runtime import PROBES, Runtime
-from tests.test_images import imported, shell
+from tests.test_images import imported, shell, sheltered
 
 pytestmark = pytest.mark.step(3)
 
@@ -221,7 +221,7 @@ def test_directories_that_lead_elsewhere(runtime: Runtime, tmp_path: Path, name:
     before = {*host.mounts()}
     for number, trap in enumerate(traps):
         own = imported(runtime, tmp_path, [*shell(), *trap])
-        result = own.run("sh", "-c", script)
+        result = own.run("sh", "-c", script, under=sheltered(runtime, tmp_path))
         if result.code == 125:
             assert f"/{name}" in own.refusal(result)
         assert b"secret" not in result.out and b"boot" not in result.out, f"trap {number}"
@@ -237,7 +237,8 @@ def test_an_image_that_feigns_proc(runtime: Runtime, tmp_path: Path) -> None:
         *(file("self/fd/kernels/kernel/cap_last_cap", b"-1\n"), file("self/status", b"CapPrm:\t000001ffffffffff\n")),
     ]
     own = imported(runtime, tmp_path, [*shell(), *feigned])
-    result = own.run("sh", "-c", "ls /..; mount -t proc proc /bin && cat /bin/self/status")
+    under = sheltered(runtime, tmp_path)
+    result = own.run("sh", "-c", "ls /..; mount -t proc proc /bin && cat /bin/self/status", under=under)
     assert b"CapEff" not in result.out and b"boot" not in result.out
     if result.code == 125:
         own.refusal(result)
