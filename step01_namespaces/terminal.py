@@ -19,6 +19,9 @@ from .linux import MS
 from .namespaces import ROOTLESS
 
 CHUNK = 65536  # bytes
+# Milliseconds. Python runs signal handlers between system calls: a handler whose signal comes just before a call that
+# blocks has to wait until that ends. So none blocks for longer than this.
+TICK = 200
 
 
 def mount_devpts() -> None:
@@ -101,7 +104,7 @@ def relay(master: int, ended: int, interactive: bool) -> None:
         poll.register(master, select.POLLIN | (select.POLLOUT if keys else 0))
         if interactive and not keys:
             poll.register(0, select.POLLIN)
-        ready = dict(poll.poll())
+        ready = dict(poll.poll(TICK))
         if 0 in ready and not (keys := os.read(0, CHUNK)):
             return  # end of file: the caller's terminal has hung up
         if keys and ready.get(master, 0) & select.POLLOUT:

@@ -4,6 +4,7 @@ Everything that has to be undone is entered on one ExitStack, which undoes it in
 """
 
 import os
+import select
 import signal
 import socket
 import sys
@@ -123,6 +124,10 @@ def signals_forwarded(child: Child) -> Iterator[None]:
 
 def wait(child: Child) -> int:
     """Wait for the container's end. Returns its exit code as a shell tells it: 128 + the signal that killed it."""
+    ended = select.poll()
+    ended.register(child.pidfd, select.POLLIN)
+    while not ended.poll(terminal.TICK):
+        pass
     result = os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
     assert result is not None  # only WNOHANG returns None
     return result.si_status if result.si_code == os.CLD_EXITED else 128 + result.si_status

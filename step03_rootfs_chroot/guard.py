@@ -14,12 +14,11 @@ def guarded(undo: Callable[[], object], needs: int) -> Iterator[None]:
     the standard streams and the descriptor that it `needs`.
     """
     watched, held = os.pipe()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # the guard's for good
     guard = os.fork()
     if guard == 0:
         try:
-            os.setsid()  # out of Ctrl-C's reach, and free of the rule that only the foreground may set a terminal
-            for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, signal.SIG_IGN)
+            os.setsid()  # out of reach of what is sent to the runtime's group
             for fd in {int(name) for name in os.listdir("/proc/self/fd")} - {0, 1, 2, watched, needs}:
                 with suppress(OSError):  # the one that the listing itself used
                     os.close(fd)
@@ -27,6 +26,7 @@ def guarded(undo: Callable[[], object], needs: int) -> Iterator[None]:
             undo()
         finally:
             os._exit(0)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     os.close(watched)
     try:
         yield
