@@ -188,6 +188,7 @@ def test_images_on_a_terminal(runtime: Runtime, tmp_path: Path) -> None:
     screen = Terminal([*own.command, "images"], env=own.environment, cwd=own.directory, user=own.user)
     own.started.append(screen)
     assert screen.end() == 0
+    assert b"\x1b[1m" in screen.seen, "the heading is bold"
     shown = re.sub(r"\x1b\[[\d;]*m", "", screen.seen.decode())
     assert re.search(rf"REPOSITORY +TAG +IMAGE ID +CREATED +SIZE.*\bone +latest +{id} +.*ago +6B", shown, re.DOTALL)
 
