@@ -45,6 +45,9 @@ class Result:
 class Started(subprocess.Popen[bytes]):
     """A runtime at work."""
 
+    def running(self) -> bool:
+        return self.poll() is None
+
     def line(self) -> str:
         """The next line that the command prints: how a test knows that it has got so far."""
         assert self.stdout
@@ -172,7 +175,8 @@ class Runtime:
         return said.removeprefix(f"{self.name}: ").strip()
 
     def stop(self) -> None:
-        """End what a test has left running, as tests may: only what outlives this is a leak."""
+        """End what a test has left running, as tests may: only what outlives this, and the next run, is a leak."""
+        killed = any(started.running() for started in self.started)
         for started in self.started:
             started.kill()
         if self.podman:  # its containers outlive it by design
@@ -183,6 +187,8 @@ class Runtime:
             for pipe in (started.stdin, started.stdout, started.stderr):
                 if pipe:
                     pipe.close()
+        if killed and self.step >= 2 and not self.podman:
+            self.run("true")  # which sweeps
 
 
 def probe(name: str) -> tuple[str, ...]:

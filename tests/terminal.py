@@ -101,8 +101,11 @@ class Terminal:
             os.close(self.master)
             self.master = -1
 
+    def running(self) -> bool:
+        return self.code is None and self.leader.poll() is None
+
     def kill(self) -> None:
-        if self.code is None and self.leader.poll() is None:
+        if self.running():
             self.send_signal(signal.SIGKILL)
         self.close()
         self.leader.kill()
