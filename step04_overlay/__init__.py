@@ -1,0 +1,1 @@
+"""Step 4 of Docker in nine steps: a writable layer over a read-only image."""
