@@ -56,9 +56,10 @@ def refusal(error: OSError, directory: Path) -> ContainerError:
         return ContainerError("this kernel has no overlayfs: load it (as root) with 'modprobe overlay'")
     if error.errno not in UNABLE:
         return ContainerError(f"the layer cannot be mounted: {error.strerror}")
+    kind = file_system(directory)
     return ContainerError(
-        f"{store.root()} is on {file_system(directory)}, which cannot carry a container's layer: set MYDOCKER_ROOT to a "
-        f"directory on ext4, xfs, btrfs or tmpfs"
+        f"{store.root()} is on {kind}, which cannot carry a container's layer: set MYDOCKER_ROOT to a directory elsewhere, "
+        f"on ext4, xfs, btrfs or tmpfs"
     )
 
 

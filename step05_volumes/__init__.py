@@ -1,0 +1,1 @@
+"""Step 5 of Docker in nine steps: volumes, which outlive the container."""
