@@ -58,8 +58,8 @@ def refusal(error: OSError, directory: Path) -> ContainerError:
         return ContainerError(f"the layer cannot be mounted: {error.strerror}")
     kind = file_system(directory)
     return ContainerError(
-        f"{store.root()} is on {kind}, which cannot carry a container's layer: set MYDOCKER_ROOT to a directory elsewhere, "
-        f"on ext4, xfs, btrfs or tmpfs"
+        f"{store.root()} is on {kind}, which cannot carry a container's layer: set MYDOCKER_ROOT to a directory "
+        f"elsewhere, on ext4, xfs, btrfs or tmpfs"
     )
 
 
