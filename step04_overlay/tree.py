@@ -79,7 +79,7 @@ def data_pieces(file: int, size: int) -> list[tuple[int, int]]:
             if error.errno == errno.ENXIO:
                 break  # nothing but a hole from here to the end
             raise
-        hole = os.lseek(file, offset, os.SEEK_HOLE)
+        hole = min(os.lseek(file, offset, os.SEEK_HOLE), size)  # it may have grown meanwhile
         pieces.append((offset, hole - offset))
     return pieces
 

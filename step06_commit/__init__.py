@@ -1,0 +1,1 @@
+"""Step 6 of Docker in nine steps: a container becomes an image."""
