@@ -61,5 +61,7 @@ def read(container: str, use: Callable[[Path, Progress], int], progress: Progres
 
     with cgroups.frozen(container) as stands_still:
         if not stands_still:
-            complain("there is no cgroup freezer to pause the container with: what it writes meanwhile may be half there")
-        return worker.run(work, lambda: progress(*struct.unpack("=q", done), None))
+            complain(
+                "there is no cgroup freezer to pause the container with: what it writes meanwhile may be half there"
+            )
+        return worker.run(work, lambda: progress(struct.unpack_from("=q", done)[0], None))

@@ -51,7 +51,11 @@ def mount(directory: Path) -> Path:
 
 
 def mount_read_only(directory: Path) -> Path:
-    """Show what a container's layer and its image make together, while the container goes on using both."""
+    """Show what a container's layer and its image make together.
+
+    The kernel logs a warning that upper is in use twice: it would not follow what the container writes meanwhile. The
+    container stands still.
+    """
     linux.chdir(str(directory))
     options = "lowerdir=upper:lower,index=off" + (",userxattr" if namespaces.ROOTLESS else "")
     linux.mount("overlay", "merged", "overlay", MS.MS_RDONLY, options)

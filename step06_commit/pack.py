@@ -103,10 +103,11 @@ def describe(name: str, path: Path, info: os.stat_result) -> tarfile.TarInfo:
     member = tarfile.TarInfo(name)
     member.mode, member.uid, member.gid = stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid
     seconds, nanoseconds = divmod(abs(info.st_mtime_ns), 10**9)
-    member.pax_headers["mtime"] = f"{'-' * (info.st_mtime_ns < 0)}{seconds}.{nanoseconds:09}"
+    records = {"mtime": f"{'-' * (info.st_mtime_ns < 0)}{seconds}.{nanoseconds:09}"}
     for attribute in os.listxattr(path, follow_symlinks=False):
         value = os.getxattr(path, attribute, follow_symlinks=False)
-        member.pax_headers[XATTR + attribute] = os.fsdecode(value)
+        records[XATTR + attribute] = os.fsdecode(value)
+    member.pax_headers = records
     if stat.S_ISDIR(info.st_mode):
         member.type = tarfile.DIRTYPE
     elif stat.S_ISLNK(info.st_mode):
@@ -130,8 +131,8 @@ def add_file(archive: tarfile.TarFile, member: tarfile.TarInfo, content: int, si
         table = "".join(f"{number}\n" for number in numbers).encode()
         table += bytes(-len(table) % tarfile.BLOCKSIZE)
         member.size += len(table)
-        member.pax_headers |= {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": member.name}
-        member.pax_headers["GNU.sparse.realsize"] = str(size)
+        sparse = {"major": "1", "minor": "0", "name": member.name, "realsize": str(size)}
+        member.pax_headers = {**member.pax_headers, **{f"GNU.sparse.{key}": value for key, value in sparse.items()}}
         folder, base = os.path.split(member.name)
         member.name = os.path.join(folder, "GNUSparseFile.0", base)
     archive.addfile(member, io.BufferedReader(Pieces(table, content, pieces), CHUNK))
