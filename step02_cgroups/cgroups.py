@@ -18,7 +18,12 @@ from pathlib import Path
 from . import linux
 from .errors import ContainerError, complain
 
-CONTROLLERS = {"memory", "cpu", "cpuset", "pids"}
+CONTROLLERS = {
+    "memory",
+    "cpu",
+    "cpuset",
+    "pids",
+}
 PERIOD = 100_000  # microseconds: a limit of 0.5 CPUs is 50,000 of running in each 100,000
 SMALLEST_MEMORY = 6 * 2**20  # bytes, as in Docker: our init must fit in it until exec
 

@@ -19,7 +19,13 @@ from . import linux
 from .errors import ContainerError, complain
 from .guard import guarded
 
-CONTROLLERS = {"memory", "cpu", "cpuset", "pids", "freezer"}  # the last for `frozen`, in version 1
+CONTROLLERS = {
+    "memory",
+    "cpu",
+    "cpuset",
+    "pids",
+    "freezer",  # for `frozen`; in version 2 it is no controller, and always there
+}
 PERIOD = 100_000  # microseconds: a limit of 0.5 CPUs is 50,000 of running in each 100,000
 SMALLEST_MEMORY = 6 * 2**20  # bytes, as in Docker: our init must fit in it until exec
 
