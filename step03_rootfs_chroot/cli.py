@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -15,6 +15,9 @@ from . import container, explain, images
 from .cgroups import Limits
 from .config import Config
 from .errors import ContainerError, complain, sentence
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 PROGRAM = __package__
 WORDS_AS_TYPED = {"allow_interspersed_args": False}  # options end at the first word that is none
@@ -129,16 +132,23 @@ def print_table(titles: list[str], rows: list[list[str]]) -> None:
     """Columns: Rich's on a terminal, in a pipe plain ones in which nothing is cut."""
     if sys.stdout.isatty():
         from rich.console import Console  # slow to import, so only where it is seen
-        from rich.table import Table
 
-        table = Table(*titles, box=None)
-        for row in rows:
-            table.add_row(*row)
-        Console().print(table, markup=False)
+        Console().print(rich_table(titles, rows))
         return
     widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
     for row in (titles, *rows):
         print("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def rich_table(titles: list[str], rows: list[list[str]]) -> "Table":
+    """Columns for a terminal. What is in them is text, brackets included, and never Rich's markup."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*titles, box=None)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
 
 
 @contextmanager

@@ -148,11 +148,9 @@ def find(reference: str) -> str:
     if REFERENCE.fullmatch(reference) and (image := known.get(parse(reference))):
         return image
     if ID.fullmatch(reference):
-        matching = [folder.name for folder in store.folder("images").glob(f"{reference}*/")]
-        if len(matching) == 1:
-            return matching[0]
-        if matching:
-            raise ContainerError(f"{reference}: several images begin so: {', '.join(sorted(matching))}")
+        there = [folder.name for folder in store.folder("images").glob(f"{reference}*/")]
+        if image := store.only_one(reference, there, "images"):
+            return image
     parse(reference)
     there = ", ".join(sorted(known)) or "there is none yet"
     raise ContainerError(f"{reference}: no such image: import it, or take one that is there: {there}")

@@ -63,6 +63,14 @@ def write_json(path: Path, value: Any) -> None:
         half.unlink(missing_ok=True)
 
 
+def only_one(beginning: str, ids: list[str], what: str) -> str | None:
+    """The id that begins so, None if there is none. Raises ContainerError if there are several of `what`."""
+    matching = sorted(id for id in ids if id.startswith(beginning))
+    if len(matching) > 1:
+        raise ContainerError(f"{beginning}: several {what} begin so: {', '.join(matching)}")
+    return matching[0] if matching else None
+
+
 @contextmanager
 def owned(kind: str, name: str) -> Iterator[Path]:
     """A new directory `kind`/`name` of our own: locked as long as we live, removed at the end if it is still there."""
