@@ -11,8 +11,6 @@ size. All of it lies in `containers/<id>/` of the store, and is gone with the co
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from . import linux, namespaces, store, tree
@@ -22,15 +20,12 @@ from .linux import MS
 UNABLE = (errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.ENOSYS, errno.EREMOTE, errno.ESTALE)
 
 
-@contextmanager
-def layer(container: str, image: Path) -> Iterator[Path]:
-    """A layer for one container over the root file system of `image`: its directory, which is removed at the end."""
-    with store.owned("containers", container) as directory:
-        (directory / "lower").symlink_to(image)
-        for name in ("upper", "work", "merged"):  # work: where the kernel prepares what it then renames into upper
-            (directory / name).mkdir()
-        tree.keep_metadata(image, directory / "upper")  # the container's `/` has its owner and mode from upper
-        yield directory
+def prepare(directory: Path, image: Path) -> None:
+    """Make a layer for one container, in its `directory`, over the root file system of `image`."""
+    (directory / "lower").symlink_to(image)
+    for name in ("upper", "work", "merged"):  # work: where the kernel prepares what it then renames into upper
+        (directory / name).mkdir()
+    tree.keep_metadata(image, directory / "upper")  # the container's `/` has its owner and mode from upper
 
 
 def mount(directory: Path) -> Path:

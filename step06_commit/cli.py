@@ -7,14 +7,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-<<<<<<< step06_commit
 from pathlib import Path
-from typing import Annotated, NoReturn
-||||||| step05_volumes before the edit
-from typing import Annotated, NoReturn
-=======
 from typing import TYPE_CHECKING, Annotated, NoReturn
->>>>>>> step05_volumes
 
 import typer
 

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import cgroups, images, init, linux, namespaces, overlay, terminal, volumes
+from . import cgroups, images, init, linux, namespaces, overlay, store, terminal, volumes
 from .config import Config
 from .errors import ContainerError
 from .guard import guarded
@@ -40,9 +40,10 @@ def run(config: Config) -> int:
     with ExitStack() as cleanup:
         cgroup = cleanup.enter_context(cgroups.created(config.id, config.limits))
         image = cleanup.enter_context(images.used(config.image))
-        layer = cleanup.enter_context(overlay.layer(config.id, image))
+        directory = cleanup.enter_context(store.owned("containers", config.id))
+        overlay.prepare(directory, image)
         cleanup.enter_context(volumes.held(config.volumes, image))
-        child = cleanup.enter_context(cloned(config, layer))
+        child = cleanup.enter_context(cloned(config, directory))
         if namespaces.ROOTLESS:
             namespaces.map_caller_to_root(child.pid)
         cgroup.add(child.pid)
@@ -58,7 +59,7 @@ def run(config: Config) -> int:
 
 
 @contextmanager
-def cloned(config: Config, layer: Path) -> Iterator[Child]:
+def cloned(config: Config, directory: Path) -> Iterator[Child]:
     """Clone the container's init, which waits for our word; at the end kill it, if it still lives, and reap it."""
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
@@ -69,7 +70,7 @@ def cloned(config: Config, layer: Path) -> Iterator[Child]:
                 raise namespaces.refusal(error) from None
             if pid == 0:
                 ours.close()  # or the child would never see it end
-                init.main(config, layer, its)
+                init.main(config, directory, its)
         child = Child(pid, os.pidfd_open(pid), ours)
         try:
             with guarded(lambda: kill(child), needs=child.pidfd):  # if we are killed, it dies with us

@@ -18,7 +18,7 @@ from .linux import CLONE, MS, PR
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def main(config: Config, layer: Path, channel: socket.socket) -> NoReturn:
+def main(config: Config, directory: Path, channel: socket.socket) -> NoReturn:
     """Become the container's command, or report why not and die.
 
     The channel closes by itself when exec succeeds (it is close-on-exec): silence is success.
@@ -28,7 +28,7 @@ def main(config: Config, layer: Path, channel: socket.socket) -> NoReturn:
         if channel.recv(16) != b"go":
             os._exit(125)  # end of file: the runtime died before it was ready
         forget_the_caller(channel)
-        set_up(config, layer, channel)
+        set_up(config, directory, channel)
         user = users.find(config.user)
         enter(config.workdir)
         drop_privileges(user, config.tty)
@@ -63,12 +63,12 @@ def forget_the_caller(channel: socket.socket) -> None:
     os.umask(0o022)
 
 
-def set_up(config: Config, layer: Path, channel: socket.socket) -> None:
+def set_up(config: Config, directory: Path, channel: socket.socket) -> None:
     """Furnish the namespaces, in the order in which each line needs those before it."""
     linux.unshare(CLONE.CLONE_NEWCGROUP)  # only now: its root is the cgroup that we have been moved to
     own_mounts()
     picked = volumes.pick_up(config.volumes)
-    rootfs.enter(overlay.mount(layer))
+    rootfs.enter(overlay.mount(directory))
     volumes.put_down(config.volumes, picked)
     namespaces.bring_up_loopback()
     linux.sethostname(config.hostname)
