@@ -148,8 +148,8 @@ def find(reference: str) -> str:
     if REFERENCE.fullmatch(reference) and (image := known.get(parse(reference))):
         return image
     if ID.fullmatch(reference):
-        there = [folder.name for folder in store.folder("images").glob(f"{reference}*/")]
-        if image := store.only_one(reference, there, "images"):
+        ids = [folder.name for folder in store.folder("images").glob(f"{reference}*/")]
+        if image := store.only_one(reference, ids, "images"):
             return image
     parse(reference)
     there = ", ".join(sorted(known)) or "there is none yet"
