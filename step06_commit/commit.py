@@ -11,8 +11,8 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
-from . import cgroups, images, init, linux, overlay, pack, store, worker
-from .errors import ContainerError, complain
+from . import cgroups, images, init, linux, overlay, pack, state, store, worker
+from .errors import complain
 from .images import Progress
 from .linux import CLONE
 
@@ -20,9 +20,9 @@ from .linux import CLONE
 def to_image(reference: str, name: str, progress: Progress) -> tuple[str, int]:
     """Make an image called `name` from a container. Returns its id, and the bytes in its files."""
     name = images.parse(name)
-    container = find(reference)
+    directory = state.find(reference)
     with store.owned("tmp", images.new_id()) as work:
-        size = read(container, lambda root, report: images.copy_directory(root, work / "rootfs", report), progress)
+        size = read(directory, lambda root, report: images.copy_directory(root, work / "rootfs", report), progress)
         with linux.locked(store.folder("images")):
             return images.add(work, name, size), size
 
@@ -33,33 +33,23 @@ def to_archive(reference: str, file: Path, progress: Progress) -> int:
     The file is there when it is whole, and not before.
     """
     compress = pack.compressor(file)
-    container = find(reference)
+    directory = state.find(reference)
     with pack.appearing(file) as target:
-        read(container, lambda root, report: pack.pack(root, target, compress, report), progress)
+        read(directory, lambda root, report: pack.pack(root, target, compress, report), progress)
         return os.fstat(target.fileno()).st_size
 
 
-def find(reference: str) -> str:
-    """The id of a running container that is given by the beginning of it."""
-    running = store.living("containers")
-    matching = [container for container in running if container.startswith(reference)]
-    if len(matching) == 1:
-        return matching[0]
-    what = "several containers begin so" if matching else "no such container"
-    raise ContainerError(f"{reference!r}: {what}; running are: {', '.join(running) or 'none'}")
-
-
-def read(container: str, use: Callable[[Path, Progress], int], progress: Progress) -> int:
+def read(directory: Path, use: Callable[[Path, Progress], int], progress: Progress) -> int:
     """Have a process `use` the container's root, while the container stands still. Returns what that returns."""
     done = mmap.mmap(-1, 8)  # bytes so far: memory that both processes share
 
     def work() -> int:
         linux.unshare(CLONE.CLONE_NEWNS)
         init.own_mounts()
-        root = overlay.mount_read_only(store.folder("containers") / container)
+        root = overlay.mount_read_only(directory)
         return use(root, lambda size, _: struct.pack_into("=q", done, 0, size))
 
-    with cgroups.frozen(container) as stands_still:
+    with cgroups.frozen(directory.name) as stands_still:
         if not stands_still:
             complain(
                 "there is no cgroup freezer to pause the container with: what it writes meanwhile may be half there"

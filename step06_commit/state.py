@@ -1,0 +1,14 @@
+"""Which containers there are: those that run, each with a directory that its runtime holds locked."""
+
+from pathlib import Path
+
+from . import store
+from .errors import ContainerError
+
+
+def find(reference: str) -> Path:
+    """The directory of the container given by its id, or the beginning of it. Raises ContainerError if there is none."""
+    running = store.living("containers")
+    if reference and (found := store.only_one(reference, running, "containers")):
+        return store.folder("containers") / found
+    raise ContainerError(f"{reference!r}: no such container; running are: {', '.join(running) or 'none'}")
