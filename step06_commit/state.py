@@ -7,8 +7,8 @@ from .errors import ContainerError
 
 
 def find(reference: str) -> Path:
-    """The directory of the container given by its id, or the beginning of it. Raises ContainerError if there is none."""
-    running = store.living("containers")
-    if reference and (found := store.only_one(reference, running, "containers")):
+    """The directory of the container given by its id or the beginning of it. Raises ContainerError if there is none."""
+    there = store.living("containers")
+    if reference and (found := store.only_one(reference, there, "containers")):
         return store.folder("containers") / found
-    raise ContainerError(f"{reference!r}: no such container; running are: {', '.join(running) or 'none'}")
+    raise ContainerError(f"{reference!r}: no such container; there are: {', '.join(there) or 'none'}")

@@ -1,0 +1,1 @@
+"""Step 7 of Docker in nine steps: containers in the background, and on record."""
