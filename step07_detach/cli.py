@@ -90,7 +90,7 @@ def run(
         workdir=workdir or "/",
         user=user,
         volumes=volumes.parse(volume or []),
-        name=state.check_name(name) if name else state.new_name(),
+        name=state.check_name(name) if name else "",
         detach=detach,
         remove=remove,
     )

@@ -24,6 +24,6 @@ class Config:
     workdir: str
     user: str
     volumes: list[Volume]
-    name: str
+    name: str  # none: it gets one of two words
     detach: bool
     remove: bool  # its record, as soon as it ends

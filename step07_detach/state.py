@@ -115,15 +115,16 @@ def recorded(config: Config, image: Path) -> Iterator[Path]:
     sweep()
     directory = store.folder("containers") / config.id
     with linux.locked(directory.parent):  # nobody may sweep it before we have locked it
-        link = name_link(config.name)
+        name = config.name or new_name()
+        link = name_link(name)
         if link.exists():
-            raise ContainerError(f"--name {config.name}: {link.readlink().name} has it: rm that, or take another name")
+            raise ContainerError(f"--name {name}: {link.readlink().name} has it: rm that, or take another name")
         link.unlink(missing_ok=True)  # its container is gone
         live(config.id).symlink_to(f"../containers/{config.id}")
         directory.mkdir()
         held = linux.lock(directory)
         uses = [f"image:{image.parent.name}", *(f"volume:{one.source}" for one in config.volumes if one.named)]
-        store.write_json(directory / "config.json", asdict(config) | {"uses": uses, "created": time.time()})
+        store.write_json(directory / "config.json", asdict(config) | {"name": name, "uses": uses, "created": time.time()})
         link.symlink_to(f"../containers/{config.id}")
     try:
         yield directory
@@ -254,9 +255,9 @@ def listing(all_of_them: bool) -> list[Container]:
 
 
 def find(reference: str) -> Path:
-    """The directory of the container given by its name, its id or the beginning of it. Raises ContainerError if none is.
+    """The directory of the container given by its name, its id or the beginning of it, its record put right.
 
-    Its record is put right first.
+    Raises ContainerError if there is none.
     """
     there = os.listdir(store.folder("containers"))
     if NAME.fullmatch(reference) and (link := name_link(reference)).exists():
@@ -264,9 +265,9 @@ def find(reference: str) -> Path:
     if reference and (found := store.only_one(reference, there, "containers")):
         repair(store.folder("containers") / found)
         return store.folder("containers") / found
-    names = sorted(os.listdir(store.folder("names")))
     import difflib  # not at the top: whoever typed wrong can wait for it, a start should not
 
+    names = sorted(os.listdir(store.folder("names")))
     near = difflib.get_close_matches(reference, names) or names
     raise ContainerError(f"{reference!r}: no such container; there are: {', '.join(near[:10]) or 'none'}")
 
@@ -297,7 +298,7 @@ def check_name(name: str) -> str:
 
 
 def new_name() -> str:
-    """Two words that no container is called by."""
+    """Two words that no container is called by. The caller holds the lock of `containers`."""
     while os.path.lexists(name_link(name := f"{random.choice(ADJECTIVES)}_{random.choice(NOUNS)}")):
         if random.random() < 0.1:  # most are taken
             return f"{name}_{os.urandom(3).hex()}"
