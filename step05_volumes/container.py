@@ -40,7 +40,7 @@ def run(config: Config) -> int:
     with ExitStack() as cleanup:
         cgroup = cleanup.enter_context(cgroups.created(config.id, config.limits))
         image = cleanup.enter_context(images.used(config.image))
-        directory = cleanup.enter_context(store.owned("containers", config.id))
+        directory = cleanup.enter_context(store.owned("layers", config.id))
         overlay.prepare(directory, image)
         cleanup.enter_context(volumes.held(config.volumes, image))
         child = cleanup.enter_context(cloned(config, directory))

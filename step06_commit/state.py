@@ -8,7 +8,7 @@ from .errors import ContainerError
 
 def find(reference: str) -> Path:
     """The directory of the container given by its id or the beginning of it. Raises ContainerError if there is none."""
-    there = store.living("containers")
+    there = store.living("layers")
     if reference and (found := store.only_one(reference, there, "containers")):
-        return store.folder("containers") / found
+        return store.folder("layers") / found
     raise ContainerError(f"{reference!r}: no such container; there are: {', '.join(there) or 'none'}")

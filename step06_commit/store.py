@@ -87,7 +87,7 @@ def owned(kind: str, name: str) -> Iterator[Path]:
 
 
 def living(kind: str) -> list[str]:
-    """The names of what somebody holds locked: of `containers`, those that run."""
+    """The names of what somebody holds locked: of `layers`, the containers that run."""
     found = []
     for directory in folder(kind).iterdir():
         try:

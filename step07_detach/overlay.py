@@ -6,7 +6,7 @@
     lower     the image, which nobody writes to any more
 
 The first write to a file of the image copies it up whole; until then the layer costs nothing, whatever the image's
-size. All of it lies in `containers/<id>/` of the store, and is gone with the container.
+size. All of it lies in one directory of the store, which is gone with the container.
 """
 
 import errno

@@ -7,6 +7,8 @@
     names/<name>       a link to it: symlink(2) fails if the name is taken
     live/<id>          a link to each that somebody should be looking after, so that the dead are found quickly
 
+(The layers of steps 4 to 6 lie in `layers`, since those steps remove what nobody holds there.)
+
 Who looks after a container (its monitor) holds a lock on its directory. The kernel lets go of the lock when the monitor
 dies, however it dies. So what is in `live` unlocked has been left alone: then the next command puts the record right.
 """
@@ -124,7 +126,8 @@ def recorded(config: Config, image: Path) -> Iterator[Path]:
         directory.mkdir()
         held = linux.lock(directory)
         uses = [f"image:{image.parent.name}", *(f"volume:{one.source}" for one in config.volumes if one.named)]
-        store.write_json(directory / "config.json", asdict(config) | {"name": name, "uses": uses, "created": time.time()})
+        facts = {"name": name, "uses": uses, "created": time.time()}
+        store.write_json(directory / "config.json", asdict(config) | facts)
         link.symlink_to(f"../containers/{config.id}")
     try:
         yield directory
