@@ -8,7 +8,7 @@ from .errors import ContainerError
 
 def find(reference: str) -> Path:
     """The directory of the container given by its id or the beginning of it. Raises ContainerError if there is none."""
-    there = store.living("layers")
+    there = sorted(path.name for path in store.folder("layers").iterdir() if store.is_held(path))
     if reference and (found := store.only_one(reference, there, "containers")):
         return store.folder("layers") / found
     raise ContainerError(f"{reference!r}: no such container; there are: {', '.join(there) or 'none'}")

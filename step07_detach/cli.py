@@ -411,13 +411,13 @@ def print_table(titles: list[str], rows: list[list[str]]) -> None:
 
 
 def rich_table(titles: list[str], rows: list[list[str]]) -> "Table":
-    """Columns for a terminal."""
+    """Columns for a terminal. What is in them is text, brackets included, and never Rich's markup."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(*titles, box=None)
     for row in rows:
-        table.add_row(*map(Text, row))  # not as markup: a name may have brackets
+        table.add_row(*map(Text, row))
     return table
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from . import state
+from . import state, store
 from .monitor import CHUNK, TIME
 
 PAUSE = 0.1  # seconds between two looks at a log that is followed
@@ -24,7 +24,7 @@ def read(container: state.Container, tail: int | None, follow: bool) -> Iterator
     try:
         offset = 0 if tail is None else start_of_tail(log, tail)
         while True:
-            over = not follow or not state.is_looked_after(container)  # asked before reading: so nothing can be missed
+            over = not follow or not store.is_held(container.directory)  # asked before reading: so nothing can be missed
             while data := os.pread(log, CHUNK, offset):
                 yield offset, data
                 offset += len(data)

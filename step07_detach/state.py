@@ -311,17 +311,6 @@ def new_name() -> str:
 # ---- ending ----
 
 
-def is_looked_after(container: Container) -> bool:
-    """Whether its monitor lives, and has not cleaned up yet."""
-    try:
-        with linux.locked(container.directory, shared=True, wait=False):
-            return False
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-
-
 def send_signal(container: Container, number: int) -> None:
     """Send a signal to the container's PID 1. Raises ContainerError if it is not running."""
     process = running_process(container)

@@ -92,18 +92,15 @@ def users(thing: str) -> list[str]:
     return sorted(config["name"] for config in configs if config and thing in config["uses"])
 
 
-def living(kind: str) -> list[str]:
-    """The names of what somebody holds locked: of `layers`, the containers that run."""
-    found = []
-    for directory in folder(kind).iterdir():
-        try:
-            with linux.locked(directory, wait=False):
-                pass
-        except BlockingIOError:
-            found.append(directory.name)
-        except FileNotFoundError:
-            pass  # gone this instant
-    return sorted(found)
+def is_held(directory: Path) -> bool:
+    """Whether somebody holds this directory locked for himself alone: as the runtime does with a container's."""
+    try:
+        with linux.locked(directory, shared=True, wait=False):
+            return False
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
 
 
 def sweep(parent: Path) -> None:
