@@ -24,7 +24,7 @@ def read(container: state.Container, tail: int | None, follow: bool) -> Iterator
     try:
         offset = 0 if tail is None else start_of_tail(log, tail)
         while True:
-            over = not follow or not store.is_held(container.directory)  # asked before reading: so nothing can be missed
+            over = not (follow and store.is_held(container.directory))  # asked before reading: so nothing is missed
             while data := os.pread(log, CHUNK, offset):
                 yield offset, data
                 offset += len(data)
