@@ -495,6 +495,8 @@ def connect(
     only_root()
     found = state.get(reference)
     os.close(state.running_process(found))
+    if found.config["network"] == "host":
+        raise ContainerError(f"{found.name}: it runs on the host's own network, which gets no cables from us")
     with network.namespace_of(found.state["pid"]) as namespace:
         network.connect(name, found.id, found.name, namespace, ip)
 

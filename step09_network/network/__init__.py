@@ -113,11 +113,17 @@ def connect(
         address = IPAM().allocate(network.addresses, network.gateway, container, ip)
         id = os.urandom(6).hex()
         mac = ":".join(f"{byte:02x}" for byte in (0x02, 0x42, *map(int, address.split("."))))
-        others = sum(container in other.endpoints for other in model.every())
-        endpoint = Endpoint(id, container, name, f"eth{others}", f"veth{id[:8]}", address, mac, ports or [])
-        network.endpoints[container] = endpoint
+        taken = {other.endpoints[container].interface for other in networks_of(container)}
+        interface = next(name for name in (f"eth{number}" for number in range(len(taken) + 1)) if name not in taken)
+        network.endpoints[container] = Endpoint(
+            id, container, name, interface, f"veth{id[:8]}", address, mac, ports or []
+        )
         network.save()
-        kind.connect(network, endpoint, namespace)
+        try:
+            kind.connect(network, network.endpoints[container], namespace)
+        except BaseException:
+            detach(network, container)
+            raise
         tell_names(network, container)
 
 

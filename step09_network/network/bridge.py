@@ -22,6 +22,8 @@ from . import nft
 from .model import Endpoint, Namespace, Network
 
 FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
+IFF_UP = 1
+LAST = "that is all"  # the comment of the rule without which a table is not whole
 
 
 def command(text: str, action: Callable[..., Any], *args: Any, **options: Any) -> Any:
@@ -44,16 +46,17 @@ class Bridge:
     def create(self, network: Network) -> None:
         """Make the bridge and its rules, as far as they are missing."""
         bridge = network.bridge
-        if not self.index(bridge):
-            command(f"link add {bridge} type bridge", self.ip.link, "add", ifname=bridge, kind="bridge")
+        if not self.is_up(bridge):  # the last that is done with it: so nothing is missing if it is
+            if not self.index(bridge):
+                command(f"link add {bridge} type bridge", self.ip.link, "add", ifname=bridge, kind="bridge")
             index, gateway = self.index(bridge), network.on_link(network.gateway)
             length = {"address": network.gateway, "prefixlen": gateway.network.prefixlen}
-            command(f"addr add {gateway} dev {bridge}", self.ip.addr, "add", index=index, **length)
-            command(f"link set {bridge} up", self.ip.link, "set", index=index, state="up")
+            command(f"addr replace {gateway} dev {bridge}", self.ip.addr, "replace", index=index, **length)
             # Without this the kernel drops what comes from 127.0.0.1 and is to leave by a real device: a program here
             # that asks for a published port by that address. What comes in by it so addressed is dropped below.
             linux.write_file(f"/proc/sys/net/ipv4/conf/{bridge}/route_localnet", "1")
-        if not nft.Table(bridge).exists():
+            command(f"link set {bridge} up", self.ip.link, "set", index=index, state="up")
+        if not nft.Table(bridge).has(LAST):
             add_rules(network)
         forward(network)
 
@@ -85,13 +88,17 @@ class Bridge:
         length = {"address": endpoint.ip, "prefixlen": address.network.prefixlen}
         command(f"{where} addr add {address} dev {inside}", there.addr, "add", index=index, **length)
         command(f"{where} link set {inside} up", there.link, "set", index=index, state="up")
-        if not list(there.get_default_routes(family=2)):
-            command(f"{where} route add default via {network.gateway}", there.route, "add", gateway=network.gateway)
+        # By eth0 if there is one; when that goes, the kernel takes the next, whose metric is the lowest then.
+        metric = int(inside.removeprefix("eth"))
+        command(
+            f"{where} route add default via {network.gateway} metric {metric}",
+            there.route,
+            "add",
+            gateway=network.gateway,
+            priority=metric,
+        )
         there.close()
-        for port in endpoint.ports:
-            to_host = f"ip daddr {port.address} " if port.address != "0.0.0.0" else ""
-            rule = f"{to_host}{port.protocol} dport {port.host} dnat to {endpoint.ip}:{port.container}"
-            nft.Table(network.bridge).add_rule("publish", rule, comment=endpoint.id)
+        publish(nft.Table(network.bridge), endpoint)
 
     def disconnect(self, network: Network, endpoint: Endpoint) -> None:
         """Take away the cable and the ports."""
@@ -103,6 +110,10 @@ class Bridge:
     def index(self, name: str) -> int:
         """A link's number, 0 if there is no such link."""
         return next(iter(self.ip.link_lookup(ifname=name)), 0)
+
+    def is_up(self, name: str) -> bool:
+        """Whether there is such a link, and it is up."""
+        return any(link["flags"] & IFF_UP for link in self.ip.get_links(ifname=name)) if self.index(name) else False
 
 
 def socket_in(namespace: int) -> IPRoute:
@@ -122,6 +133,8 @@ def add_rules(network: Network) -> None:
     """NAT for a network, and who may reach it: a table of its own, which goes with it and touches no other."""
     bridge, subnet = network.bridge, network.subnet
     table = nft.Table(bridge)
+    if table.exists():  # half of it, of a command that was killed
+        table.delete()
     table.add()
     table.add_chain("publish")  # filled by endpoints
     table.add_chain("raw", "filter", "prerouting", -300)
@@ -137,8 +150,19 @@ def add_rules(network: Network) -> None:
     table.add_rule("leave", f"ip saddr {subnet} oifname {bridge} ct status dnat masquerade")
     table.add_rule("leave", f"ip saddr 127.0.0.0/8 oifname {bridge} masquerade")
     table.add_chain("forward", "filter", "forward", 0)
-    for condition in ("ct state established,related accept", "ct status dnat accept", "drop"):
+    for condition in ("ct state established,related accept", "ct status dnat accept"):
         table.add_rule("forward", f"iifname != {bridge} oifname {bridge} {condition}")
+    for endpoint in network.endpoints.values():  # of containers that run: somebody has flushed the rules
+        publish(table, endpoint)
+    table.add_rule("forward", f"iifname != {bridge} oifname {bridge} drop", comment=LAST)
+
+
+def publish(table: nft.Table, endpoint: Endpoint) -> None:
+    """Send on what comes for an endpoint's ports."""
+    for port in endpoint.ports:
+        to_host = f"ip daddr {port.address} " if port.address != "0.0.0.0" else ""
+        rule = f"{to_host}{port.protocol} dport {port.host} dnat to {endpoint.ip}:{port.container}"
+        table.add_rule("publish", rule, comment=endpoint.id)
 
 
 def forward(network: Network) -> None:
@@ -150,7 +174,8 @@ def forward(network: Network) -> None:
     for family, name, chain in blocking():
         table = nft.Table(name, family)
         if family == "ip" and chain == "FORWARD":  # that of iptables, which Docker and ufw have set to drop
-            if comment(network) not in map(nft.comment_of, table.nft.get_rules()):
+            if table.has(comment(network)) < 2:
+                table.delete_rules(comment(network))  # one of the two, of a command that was killed
                 for direction in ("iifname", "oifname"):
                     table.add_rule(chain, f"{direction} {network.bridge} accept", comment(network), how="insert")
         else:
@@ -163,7 +188,8 @@ def forward(network: Network) -> None:
 def forward_no_more() -> None:
     """Switch forwarding off, if it was us who switched it on: for when the last network is gone."""
     file = store.folder("networks") / "forwarding.json"
-    if store.read_json(file).get("was") == "0":
+    others = IPRoute().link_lookup(kind="bridge")  # of another store, or Docker's: they need it as well
+    if store.read_json(file).get("was") == "0" and not others:
         linux.write_file(FORWARD, "0")
     file.unlink(missing_ok=True)
 
@@ -184,4 +210,5 @@ def used_subnets() -> list[Any]:
 
     routes = IPRoute().get_routes(family=2)
     found = [(route.get_attr("RTA_DST"), route["dst_len"]) for route in routes]
-    return [IPv4Network(f"{to}/{length}") for to, length in found if to and length and not to.startswith("127.")]
+    # What is wider than any subnet is a default route in two halves, as VPNs set them.
+    return [IPv4Network(f"{to}/{length}") for to, length in found if to and length >= 8 and not to.startswith("127.")]

@@ -39,24 +39,20 @@ def resolver(mode: str) -> str:
     text = text_of("/etc/resolv.conf")
     if mode == "host":
         return text
-    if not servers(text):
+    if not any(server(line) and not is_local(line) for line in text.splitlines()):
         text = text_of(RESOLVED) or text
-    return "".join(line for line in text.splitlines(keepends=True) if line.split()[1:2] not in local(text))
+    return "".join(line for line in text.splitlines(keepends=True) if not is_local(line))
 
 
-def servers(text: str) -> list[str]:
-    """The name servers that a container can reach."""
-    return [line.split()[1] for line in text.splitlines() if line.startswith("nameserver ") and not is_local(line)]
-
-
-def local(text: str) -> list[list[str]]:
-    """The second words of the lines that name a server of this machine alone."""
-    return [line.split()[1:2] for line in text.splitlines() if line.startswith("nameserver ") and is_local(line)]
+def server(line: str) -> str:
+    """The name server that a line of resolv.conf names, if it does."""
+    words = line.split()
+    return words[1] if words[:1] == ["nameserver"] and len(words) > 1 else ""
 
 
 def is_local(line: str) -> bool:
     """Whether a line names a server that only this machine can reach."""
-    return line.split()[1].startswith("127.") or line.split()[1] == "::1"
+    return server(line).startswith("127.") or server(line) == "::1"
 
 
 def text_of(path: str | Path) -> str:

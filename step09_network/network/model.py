@@ -27,6 +27,11 @@ class PortMapping:
     def __str__(self) -> str:
         return f"{self.address}:{self.host}->{self.container}/{self.protocol}"
 
+    def clashes(self, other: "PortMapping") -> bool:
+        """Whether both want the same port of the host's."""
+        same = (self.host, self.protocol) == (other.host, other.protocol)
+        return same and (self.address == other.address or "0.0.0.0" in (self.address, other.address))
+
 
 class Namespace(NamedTuple):
     """A network namespace: a descriptor of it, and a process that is in it, for telling."""

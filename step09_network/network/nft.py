@@ -6,6 +6,7 @@ bytes at 12 of the network header; and them with ff ff 00 00; are they ac 12 00 
 the words that we need. (libnftnl and `nft --debug=netlink` show the same.)
 """
 
+import os
 import socket
 import sys
 from collections.abc import Callable
@@ -56,7 +57,16 @@ class Table:
 
     def exists(self) -> bool:
         """Whether the kernel has it."""
-        return any(table.get_attr("NFTA_TABLE_NAME") == self.name for table in self.nft.get_tables())
+        return any(table.get_attr("NFTA_TABLE_NAME") == self.name for table in listed(self.nft.get_tables))
+
+    def has(self, comment: str) -> int:
+        """How many rules with this comment there are in it."""
+        return len(self.commented(comment))
+
+    def commented(self, comment: str) -> list[Any]:
+        """The rules in it with this comment."""
+        rules = [rule for rule in listed(self.nft.get_rules) if rule.get_attr("NFTA_RULE_TABLE") == self.name]
+        return [rule for rule in rules if rule.get_attr("NFTA_RULE_USERDATA") == comment]
 
     def add(self) -> None:
         """nft add table."""
@@ -84,22 +94,24 @@ class Table:
 
     def delete_rules(self, comment: str) -> None:
         """nft delete rule, for those with this comment."""
-        for rule in self.nft.get_rules():
-            if rule.get_attr("NFTA_RULE_TABLE") == self.name and comment_of(rule) == comment:
-                chain, handle = rule.get_attr("NFTA_RULE_CHAIN"), rule.get_attr("NFTA_RULE_HANDLE")
-                place = {"table": self.name, "chain": chain, "handle": handle}
-                command(f"delete rule {self.words} {chain} handle {handle}", partial(self.nft.rule, "del", **place))
+        for rule in self.commented(comment):
+            chain, handle = rule.get_attr("NFTA_RULE_CHAIN"), rule.get_attr("NFTA_RULE_HANDLE")
+            place = {"table": self.name, "chain": chain, "handle": handle}
+            command(f"delete rule {self.words} {chain} handle {handle}", partial(self.nft.rule, "del", **place))
 
 
-def comment_of(rule: Any) -> str:
-    """A rule's comment."""
-    return str(rule.get_attr("NFTA_RULE_USERDATA") or "")
+def listed(question: Callable[[], Any]) -> list[Any]:
+    """What the kernel has of tables, chains or rules. Raises ContainerError if it has no nftables."""
+    try:
+        return list(question())
+    except NetlinkError as error:
+        raise ContainerError(f"nftables: {os.strerror(error.code)}: is nf_tables missing in this kernel?") from None
 
 
 def dropping_chains(family: str) -> list[tuple[str, str]]:
-    """The base chains (table, chain) of a family that drop what is forwarded and no rule of theirs accepts."""
+    """The base chains (table, chain) of a family that drop what is forwarded, unless a rule accepts it."""
     found = []
-    for chain in NFTables(nfgen_family=FAMILIES[family]).get_chains():
+    for chain in listed(NFTables(nfgen_family=FAMILIES[family]).get_chains):
         hook = chain.get_attr("NFTA_CHAIN_HOOK")
         forwards = hook is not None and hook.get_attr("NFTA_HOOK_HOOKNUM") == 2
         if forwards and chain.get_attr("NFTA_CHAIN_POLICY") == CODES["drop"]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from .. import store
 from ..errors import ContainerError
 from . import model
 from .model import PortMapping
@@ -42,14 +43,15 @@ def reserved(wanted: list[PortMapping]) -> Iterator[list[PortMapping]]:
     """
     sockets: list[socket.socket] = []
     try:
-        found = []
+        found: list[PortMapping] = []
         for mapping in wanted:
             held = socket.socket(socket.AF_INET, KINDS[mapping.protocol])
             sockets.append(held)
             try:
                 held.bind((mapping.address, mapping.host))
             except OSError as error:
-                raise ContainerError(f"-p {mapping.host}:{mapping.container}: {refused(mapping, error)}") from None
+                reason = "it is given twice" if any(map(mapping.clashes, found)) else refused(mapping, error)
+                raise ContainerError(f"-p {mapping.host}:{mapping.container}: {reason}") from None
             found.append(replace(mapping, host=held.getsockname()[1]))
         yield found
     finally:
@@ -62,7 +64,9 @@ def refused(mapping: PortMapping, error: OSError) -> str:
     place = f"port {mapping.host}/{mapping.protocol} of {mapping.address}"
     for network in model.every():
         for endpoint in network.endpoints.values():
-            if any(port.host == mapping.host and port.protocol == mapping.protocol for port in endpoint.ports):
+            if any(map(mapping.clashes, endpoint.ports)) and store.is_held(
+                store.folder("containers") / endpoint.container
+            ):
                 return f"{place} is published by container {endpoint.name}"
     return f"{place}: {error.strerror}{holder(mapping)}"
 
