@@ -161,9 +161,11 @@ def networks_of(container: str) -> list[Network]:
 
 def tell_names(network: Network, container: str) -> None:
     """Let all who are on a network, and the container that has come or gone, know who is there."""
-    for member in {*network.endpoints, container}:
+    networks = model.every()
+    for member in {container} if network.name == DEFAULT else {*network.endpoints, container}:
         with suppress(OSError):  # it is just going
-            files.write_hosts(store.folder("containers") / member, networks_of(member))
+            known = [each for each in networks if member in each.endpoints]
+            files.write_hosts(store.folder("containers") / member, known)
 
 
 @contextmanager

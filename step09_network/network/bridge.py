@@ -12,14 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
 from .. import explain, linux, store
 from ..errors import ContainerError, complain
 from ..linux import CLONE
 from . import nft
 from .model import Endpoint, Namespace, Network
+from .netlink import IPRoute, NetlinkError
 
 FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 IFF_UP = 1

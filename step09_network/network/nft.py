@@ -15,11 +15,9 @@ from functools import partial
 from ipaddress import IPv4Network
 from typing import Any
 
-from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.nftables.main import NFTables
-
 from .. import explain
 from ..errors import ContainerError
+from .netlink import NetlinkError, NFTables
 
 FAMILIES = {"inet": 1, "ip": 2}
 REGISTER, SECOND, VERDICT = 1, 2, 0  # nf_tables.h: NFT_REG_1, NFT_REG_2, NFT_REG_VERDICT
