@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import cgroups, images, init, linux, monitor, namespaces, overlay, state, terminal, volumes
+from . import cgroups, explain, images, init, linux, monitor, namespaces, overlay, state, terminal, volumes
 from .config import Config
 from .errors import ContainerError, sentence
 from .guard import guarded
@@ -82,7 +82,9 @@ def run(config: Config, telling: int = -1) -> int:
         state.note(directory, started=time.time())
         if config.detach:
             os.write(telling, b"0")
-            monitor.become(str(directory), min(sources), child.pidfd, {telling, child.channel.fileno()})
+            monitor.become(
+                str(directory), min(sources), child.pidfd, {telling, child.channel.fileno(), *explain.descriptor()}
+            )
         log = monitor.Log(str(directory))
         if master is not None:
             terminal.attend(master, child.pidfd, config.interactive, log)
