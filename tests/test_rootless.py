@@ -60,3 +60,16 @@ def test_setgroups_stays_denied(runtime: Runtime) -> None:
 def test_no_more_rights_on_the_hosts_files_than_before(runtime: Runtime) -> None:
     assert runtime.run("cat", "/etc/shadow").code == 1
     assert runtime.run("sh", "-c", f"echo >> {image.PYTHON}").code != 0
+
+
+@pytest.mark.step(9)
+def test_networks(runtime: Runtime) -> None:
+    """None by default; whatever else is asked for, a line says why not and what to do."""
+    seen = runtime.call("run", "--rm", "test", "sh", "-c", "ip -o link | grep -c eth")
+    assert seen.text == "0" and seen.err == b""
+    for options in (["--network", "bridge"], ["--network", "host"]):
+        assert "only root" in runtime.refusal(runtime.run("true", options=options))
+    assert "network" in runtime.refusal(runtime.run("true", options=["-p", "8080:80"]))
+    for words in (["create", "x"], ["rm", "x"], ["connect", "x", "y"], ["disconnect", "x", "y"]):
+        assert "only root" in runtime.refusal(runtime.call("network", *words))
+    assert runtime.call("network", "ls", "-q").out == b""
