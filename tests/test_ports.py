@@ -166,8 +166,10 @@ def test_the_way_to_127_0_0_1_is_closed(net: Net) -> None:
     pid = json.loads(net.ok("inspect", "aa"))[0]["State"]["Pid"]
     (bridge,) = (name for name in net.links() if name.startswith("br-"))
     inside = f"nsenter --net=/proc/{pid}/ns/net"
-    net.host.sh(f"{inside} sh -ec 'ip addr flush dev lo; ip route flush table local type local 127.0.0.0/8;"
-                " ip route add 127.0.0.1 via 172.16.0.1 src 172.16.0.2; echo 1 > /proc/sys/net/ipv4/conf/eth0/route_localnet'")  # fmt: skip
+    script = "ip addr flush dev lo; ip route flush table local type local 127.0.0.0/8;"
+    script += " ip route add 127.0.0.1 via 172.16.0.1 src 172.16.0.2;"
+    script += " echo 1 > /proc/sys/net/ipv4/conf/eth0/route_localnet"
+    net.host.sh(f"{inside} sh -ec '{script}'")
     with net.host.inside(lambda: socket.create_server((LOOPBACK, 9), backlog=5)) as secret:
         secret.settimeout(5)
         knock = f"{inside} python3 -c 'import socket; socket.create_connection((\"{LOOPBACK}\", 9), 0.5)' 2>&1 || true"

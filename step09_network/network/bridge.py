@@ -80,8 +80,8 @@ class Bridge:
         command(
             f"link set {veth} master {network.bridge} up", self.ip.link, "set", index=index, master=master, state="up"
         )
-        # Where br_netfilter is loaded, a container's call for its own port is turned round inside the bridge, and has to
-        # leave by the way it came, which bridges forbid unless told.
+        # Where br_netfilter is loaded, a container's call for its own port is turned round inside the bridge, and has
+        # to leave by the way it came, which bridges forbid unless told.
         command(f"link set {veth} type bridge_slave hairpin on", self.ip.brport, "set", index=index, mode=1)
         there = socket_in(namespace.fd)
         index = there.link_lookup(ifname=inside)[0]
