@@ -311,11 +311,12 @@ def test_after_a_reboot(net: Net) -> None:
     net.ok("network", "rm", "lab")
 
 
-def test_somebody_flushes_all_rules(net: Net) -> None:
-    """The next container brings them back, those for the ports of the others as well."""
+def test_somebody_flushes_all_rules_and_deletes_the_bridge(net: Net) -> None:
+    """The next container brings them back, with the ports and cables of the others."""
     net.detached("aa", "httpd", "-f", "-h", "/etc", options=["-p", "8080:80"])
     before = net.rules()
-    net.host.sh("nft flush ruleset")
+    (bridge,) = (name for name in net.links() if name.startswith("br-"))
+    net.host.sh(f"nft flush ruleset; ip link delete {bridge}")
     assert net.output("true") == ""
     assert net.rules() == before
     assert b"200 OK" in net.host.ask("127.0.0.1", 8080, b"GET /hostname HTTP/1.0\r\n\r\n")

@@ -53,6 +53,9 @@ class Bridge:
             # Without this the kernel drops what comes from 127.0.0.1 and is to leave by a real device: a program here
             # that asks for a published port by that address. What comes in by it so addressed is dropped below.
             linux.write_file(f"/proc/sys/net/ipv4/conf/{bridge}/route_localnet", "1")
+            for endpoint in network.endpoints.values():  # of containers that run: somebody has deleted the bridge
+                if self.index(endpoint.veth):
+                    self.plug_in(network, endpoint.veth)
             command(f"link set {bridge} up", self.ip.link, "set", index=index, state="up")
         if not nft.Table(bridge).has(LAST):
             add_rules(network)
@@ -75,14 +78,7 @@ class Bridge:
         other = {"ifname": inside, "address": endpoint.mac, "net_ns_fd": namespace.fd}
         peer = f"peer name {inside} address {endpoint.mac} netns {namespace.pid}"
         command(f"link add {veth} type veth {peer}", self.ip.link, "add", ifname=veth, kind="veth", peer=other)
-        index = self.index(veth)
-        master = self.index(network.bridge)
-        command(
-            f"link set {veth} master {network.bridge} up", self.ip.link, "set", index=index, master=master, state="up"
-        )
-        # Where br_netfilter is loaded, a container's call for its own port is turned round inside the bridge, and has
-        # to leave by the way it came, which bridges forbid unless told.
-        command(f"link set {veth} type bridge_slave hairpin on", self.ip.brport, "set", index=index, mode=1)
+        self.plug_in(network, veth)
         there = socket_in(namespace.fd)
         index = there.link_lookup(ifname=inside)[0]
         address = network.on_link(endpoint.ip)
@@ -100,6 +96,16 @@ class Bridge:
         )
         there.close()
         publish(nft.Table(network.bridge), endpoint)
+
+    def plug_in(self, network: Network, veth: str) -> None:
+        """Plug the host's end of a cable into the bridge."""
+        index, master = self.index(veth), self.index(network.bridge)
+        command(
+            f"link set {veth} master {network.bridge} up", self.ip.link, "set", index=index, master=master, state="up"
+        )
+        # Where br_netfilter is loaded, a container's call for its own port is turned round inside the bridge, and has
+        # to leave by the way it came, which bridges forbid unless told.
+        command(f"link set {veth} type bridge_slave hairpin on", self.ip.brport, "set", index=index, mode=1)
 
     def disconnect(self, network: Network, endpoint: Endpoint) -> None:
         """Take away the cable and the ports."""
