@@ -2,7 +2,7 @@
 
 All is measured in one run and in turn (A B C, A B C, …), so that a machine that is slow, or grows slow halfway, is slow
 for everybody; what counts is the ratio. Nothing outlives the run but a tar file in .cache/: the containers have a state
-directory of their own, and Podman its own storage and, run by root, its own network and mount namespace.
+directory of their own, and Podman its own storage. Run by root, what has a network has it in a namespace of its own.
 """
 
 import ctypes
@@ -37,6 +37,7 @@ MB = 1_000_000
 # The aims. They are shown and never enforced: they hold on most machines, not on all.
 ABOVE_TYPER = 0.025  # seconds that `run true` may take beyond `import typer`
 OF_PODMAN = 0.5  # what part it may take of `podman run --rm --network none`
+OF_PODMAN_CONNECTED = 0.7  # … and of `podman run --rm`, both with a network
 OF_TAR = 1.5  # how many times as long as `tar -x` importing may take
 INDEPENDENT = 1.1  # … and starting from a large image, or one of many, as long as from a small and only one
 
@@ -171,7 +172,30 @@ def has_images(step: str) -> bool:
 
 def start_up(step: str, state: Path) -> Contender:
     run = [step, "run", "busybox"] if has_images(step) else [step, "run"]  # steps 1 and 2 run on the host's files
+    if has_networks(step):
+        run[2:2] = ["--network", "none"]
     return Contender(" ".join([*run, "true"]), before(sys.executable, "-m", *run), environment(state))
+
+
+def has_networks(step: str) -> bool:
+    return step >= "step09"
+
+
+def connected(step: str, state: Path, namespaces: list[str]) -> Contender:
+    run = [step, "run", "--rm", "busybox"]
+    return Contender(" ".join([*run, "true"]), before(*namespaces, sys.executable, "-m", *run), environment(state))
+
+
+def hold_namespaces(cleanup: ExitStack) -> list[str]:
+    """The words before a command of root's whose bridge, firewall rules and mounts shall vanish with this process."""
+    script = "ip link set lo up; echo ready; exec sleep infinity"
+    holder = cleanup.enter_context(
+        subprocess.Popen(["unshare", "--net", "--mount", "sh", "-c", script], stdout=subprocess.PIPE)
+    )
+    cleanup.callback(holder.kill)
+    assert holder.stdout
+    holder.stdout.readline()
+    return ["nsenter", f"--target={holder.pid}", "--net"]
 
 
 def call(step: str, state: Path, *words: str) -> None:
@@ -192,7 +216,7 @@ def just_typer(command: Sequence[str]) -> list[str]:
     return [sys.executable, "-c", "import typer" + then]
 
 
-def peers(scratch: Path, rootfs: Path | None, cleanup: ExitStack) -> Iterator[Contender]:
+def peers(scratch: Path, rootfs: Path | None, namespaces: list[str], cleanup: ExitStack) -> Iterator[Contender]:
     env = environment(scratch)
     yield Contender('python -c "import typer"', just_typer, env)
     unshare = ["unshare", "-fmpuin" if ROOT else "-rfmpuin", "--mount-proc"]
@@ -202,7 +226,7 @@ def peers(scratch: Path, rootfs: Path | None, cleanup: ExitStack) -> Iterator[Co
         return
     yield runc(scratch, rootfs, env)
     try:
-        podman = podman_with_image(scratch, rootfs, env, cleanup)
+        podman = podman_with_image(scratch, rootfs, env, namespaces, cleanup)
     except (Failed, FileNotFoundError) as error:
         notes.append(f"podman: {error}")
         return
@@ -227,18 +251,14 @@ def runc(scratch: Path, rootfs: Path, env: dict[str, str]) -> Contender:
     return Contender("runc run", argv, env)
 
 
-def podman_with_image(scratch: Path, rootfs: Path, env: dict[str, str], cleanup: ExitStack) -> list[str]:
+def podman_with_image(
+    scratch: Path, rootfs: Path, env: dict[str, str], namespaces: list[str], cleanup: ExitStack
+) -> list[str]:
     """The words that call a Podman which has `rootfs` as its image busybox. Raises Failed."""
     (scratch / "containers.conf").write_text(CONTAINERS_CONF)
     podman = ["podman", *(f"--{name}={scratch / 'podman' / name}" for name in ("root", "runroot", "tmpdir"))]
     if ROOT:
-        # Podman's bridge, its firewall rules and its mounts: in namespaces that vanish with this process.
-        hold = ["unshare", "--net", "--mount", "sh", "-c", "echo ready; exec sleep infinity"]
-        holder = cleanup.enter_context(subprocess.Popen(hold, stdout=subprocess.PIPE))
-        cleanup.callback(holder.kill)
-        assert holder.stdout
-        holder.stdout.readline()
-        podman = ["nsenter", f"--target={holder.pid}", "--net", "--mount", *podman]
+        podman = [*namespaces, "--mount", *podman]
     else:
         # The process that keeps rootless Podman's user namespace open.
         cleanup.callback(subprocess.run, [*podman, "system", "migrate"], env=env, capture_output=True)
@@ -358,6 +378,36 @@ def measure_images(step: str, rootfs: Path, scratch: Path, effort: Effort) -> li
     return contenders
 
 
+RECEIVE = """
+import socket, sys, time
+buffer = bytearray(1 << 20)
+while True:
+    try:
+        connected = socket.create_connection(("127.0.0.1", 8080))
+        began = time.perf_counter()
+        received = sum(iter(lambda: connected.recv_into(buffer), 0))
+    except OSError:
+        received = 0
+    if received:
+        sys.exit(print(received / (time.perf_counter() - began)))
+"""
+
+
+def throughput(contender: Contender, namespaces: list[str]) -> float:
+    """What comes through a published port: GB/s, the best of three."""
+    *run, image = contender.argv([])
+    serve = "head -c 500000000 /dev/zero | nc -l -p 80"
+    best = 0.0
+    for _ in range(3):
+        words = [*run, "-p", "8080:80", image, "sh", "-c", serve]
+        server = subprocess.Popen(words, env=contender.env, cwd=PROJECT, stderr=errors)
+        receive = [*namespaces, sys.executable, "-c", RECEIVE]
+        told = subprocess.run(receive, capture_output=True, text=True, check=True, timeout=60).stdout
+        server.wait()
+        best = max(best, float(told) / 1e9)
+    return best
+
+
 # ------------------------------------------------------------------------------------------------------- the table
 
 
@@ -370,6 +420,11 @@ def ratio(contender: Contender, base: Contender) -> float:
 
 
 def start_up_aims(contender: Contender, contenders: list[Contender]) -> str:
+    if "--rm" in contender.name:
+        parts = [ratio(contender, each) for each in contenders if each.name == "podman run --rm"]
+        return "".join(
+            verdict(f"{part:.2f} of {OF_PODMAN_CONNECTED} podman", part <= OF_PODMAN_CONNECTED) for part in parts
+        )
     above = median(contender.alone) - median(contenders[0].alone)
     aims = [verdict(f"{1000 * above:+.0f} of {1000 * ABOVE_TYPER:.0f} ms", above <= ABOVE_TYPER)]
     for podman in contenders:
@@ -420,11 +475,20 @@ def main(
             [rootfs] = scratch.glob("rootfs/images/*/rootfs")
 
         ours = [start_up(name, scratch / name) for name in chosen]
-        contenders = [*peers(scratch, rootfs, cleanup), *ours]
+        namespaces = hold_namespaces(cleanup) if ROOT else []
+        if ROOT:
+            ours += [connected(name, scratch / name, namespaces) for name in filter(has_networks, chosen)]
+        contenders = [*peers(scratch, rootfs, namespaces, cleanup), *ours]
         measure_start_up(contenders, effort)
         for contender in contenders:
             aim = start_up_aims(contender, contenders) if contender in ours else ""
             add_row(table, contender, contenders[0], aim)
+
+        if ROOT and any(map(has_networks, chosen)):
+            for contender in contenders:
+                if contender in ours[-1:] or contender.name == "podman run --rm":
+                    speed = f"{throughput(contender, namespaces):.1f} GB/s"
+                    table.add_row(escape(f"{contender.name.removesuffix(' true')} -p …"), *[""] * 7, speed)
 
         with_images = list(filter(has_images, chosen))
         if rootfs and with_images:
