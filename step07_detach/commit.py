@@ -9,6 +9,7 @@ import mmap
 import os
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from . import cgroups, images, init, linux, overlay, pack, state, store, worker
@@ -44,6 +45,8 @@ def read(directory: Path, use: Callable[[Path, Progress], int], progress: Progre
     done = mmap.mmap(-1, 8)  # bytes so far: memory that both processes share
 
     def work() -> int:
+        with suppress(BlockingIOError):  # it runs, so its monitor holds it
+            linux.lock(directory, shared=True, wait=False)  # else nobody may remove it before we have ended
         linux.unshare(CLONE.CLONE_NEWNS)
         init.own_mounts()
         root = overlay.mount_read_only(directory)
