@@ -11,7 +11,10 @@ import select
 import struct
 import sys
 import time
-from typing import NoReturn
+
+TYPE_CHECKING = False  # typing itself would cost a megabyte; mypy takes this variable for true
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 CHUNK = 65536  # bytes
 TICK = 200  # milliseconds: see terminal.py
@@ -94,7 +97,7 @@ def pass_on(log: Log, source: int, target: int) -> bool:
     return True
 
 
-def become(directory: str, source: int, ended: int, dropped: set[int]) -> NoReturn:
+def become(directory: str, source: int, ended: int, dropped: set[int]) -> "NoReturn":
     """Become this file as a program of its own. Our descriptors stay open, but for those to be dropped.
 
     The caller's do not: what he has locked or piped would else be held as long as the container runs. Which are his?
