@@ -149,7 +149,9 @@ def network() -> Iterator[str]:
 
 def firewall() -> Iterator[str]:
     if nft := shutil.which("nft", path=os.environ["PATH"] + ":/usr/sbin:/sbin"):
-        yield from subprocess.run([nft, "list", "ruleset"], capture_output=True, text=True).stdout.splitlines()
+        yield from subprocess.run(
+            [nft, "--stateless", "list", "ruleset"], capture_output=True, text=True
+        ).stdout.splitlines()
 
 
 def temporary_files(files: list[Path]) -> Iterator[str]:
