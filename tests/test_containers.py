@@ -76,7 +76,11 @@ def test_signals_by_name_and_number(runtime: Runtime) -> None:
     ready(runtime, container)
     for word, name in (("USR1", "USR1"), ("SIGUSR2", "USR2"), (str(signal.SIGHUP.value), "HUP")):
         runtime.says("kill", "-s", word, container)
-        host.wait_until(lambda name=name: runtime.says("logs", container).endswith(name), "the signal has arrived")
+        arrived(runtime, container, name)
+
+
+def arrived(runtime: Runtime, container: str, name: str) -> None:
+    host.wait_until(lambda: runtime.says("logs", container).endswith(name), f"it has got {name}")
 
 
 # ---- rm --------------------------------------------------------------------------------------------------------------
