@@ -38,6 +38,8 @@ MB = 1_000_000
 ABOVE_TYPER = 0.025  # seconds that `run true` may take beyond `import typer`
 OF_PODMAN = 0.5  # what part it may take of `podman run --rm --network none`
 OF_TAR = 1.5  # how many times as long as `tar -x` importing may take
+LISTED = 0.5  # seconds that `ps -a` of a thousand may take
+KEEPER = 8  # MiB that the process which stays with a container may weigh
 INDEPENDENT = 1.1  # … and starting from a large image, or one of many, as long as from a small and only one
 
 # runc and cgroupfs do without systemd, and these limits a root without CAP_SYS_RESOURCE may set: containers.conf(5).
@@ -60,6 +62,8 @@ class Effort:
     crowds: int = 3
     imports: int = 5
     images: int = 200  # in the store
+    records: int = 1000  # containers that have ended and are on record
+    detached: int = 200  # containers that run in the background
 
 
 numbers = itertools.count()
@@ -171,6 +175,8 @@ def has_images(step: str) -> bool:
 
 def start_up(step: str, state: Path) -> Contender:
     run = [step, "run", "busybox"] if has_images(step) else [step, "run"]  # steps 1 and 2 run on the host's files
+    if step >= "step07":
+        run.insert(2, "--rm")  # as the others' containers, and those of the steps before, which leave nothing
     return Contender(" ".join([*run, "true"]), before(sys.executable, "-m", *run), environment(state))
 
 
@@ -358,6 +364,83 @@ def measure_images(step: str, rootfs: Path, scratch: Path, effort: Effort) -> li
     return contenders
 
 
+def add_records(step: str, store: Path, count: int) -> None:
+    """Put containers on record that have ended: copies of one, as all that is read of them are two small files."""
+    call(step, store, "run", "--name", "record-0", "busybox", "true")
+    [model] = (store / "containers").iterdir()
+    config = json.loads((model / "config.json").read_text())
+    for number in range(1, count):
+        copy = model.with_name(f"{number:012x}")
+        copy.mkdir()
+        (copy / "config.json").write_text(json.dumps(config | {"id": copy.name, "name": f"record-{number}"}))
+        (copy / "state.json").write_text((model / "state.json").read_text())
+        (store / "names" / f"record-{number}").symlink_to(f"../containers/{copy.name}")
+
+
+def podman_words(contenders: Sequence[Contender]) -> list[str]:
+    """How Podman is called, if it works here."""
+    for contender in contenders:
+        if contender.name == "podman run --rm --network none":
+            return contender.argv([])[: -len(("run", "--rm", "--network", "none", "busybox"))]
+    return []
+
+
+def measure_detached(step: str, podman: list[str], scratch: Path, effort: Effort) -> dict[str, list[Contender]]:
+    """`run -d` and `ps -a` with no other container on record and with many; and what stays with each that runs."""
+    few, many, many_of_podman = scratch / step, scratch / f"{step}-records", environment(scratch)
+    add_records(step, many, effort.records)
+    ours = [sys.executable, "-m", step]
+    run = ["run", "-d", "--rm", "busybox", "true"]
+    start = [
+        Contender(f"{step} run -d", always(*ours, *run), environment(few)),
+        Contender(f"{step} run -d, {effort.records} on record", always(*ours, *run), environment(many)),
+    ]
+    listing = [Contender(f"{step} ps -a of {effort.records}", always(*ours, "ps", "-a"), environment(many))]
+    keepers = [
+        Contender(f"{step}: monitor, mean of {effort.detached}", before(*ours, "run", "-d", "busybox"), start[0].env)
+    ]
+    if podman:
+        run[1:1] = ["--network", "none"]
+        start.append(Contender("podman run -d", always(*podman, *run), many_of_podman))
+        create = Contender("podman create", always(*podman, "create", "busybox", "true"), many_of_podman)
+        with terminal.status(f"podman create, {effort.records} times"):
+            for _ in range(effort.records):
+                create.once()
+        listing.append(Contender(f"podman ps -a of {effort.records}", always(*podman, "ps", "-a"), many_of_podman))
+        words = before(*podman, "run", "-d", "--network", "none", "busybox")
+        keepers.append(Contender(f"podman: conmon, mean of {effort.detached}", words, many_of_podman))
+    for what, contenders in (("run -d", start), ("ps -a", listing)):
+        in_turn("warming up", 1, contenders, try_out)
+        in_turn(what, effort.runs, contenders, run_alone)
+    adopt_orphans()
+    for contender in keepers:
+        weigh_keepers(contender, effort.detached)
+    running = subprocess.run([*ours, "ps", "-q"], env=start[0].env, capture_output=True, text=True).stdout.split()
+    call(step, few, "rm", "-f", *running)
+    if podman:
+        Contender("podman rm", always(*podman, "rm", "-f", "-a", "-t", "0"), many_of_podman).once()
+    return {"run -d": start, "ps -a": listing, "memory": keepers}
+
+
+def weigh_keepers(contender: Contender, count: int) -> None:
+    """The memory of the processes that stay with containers in the background: the largest, and the mean of all."""
+    with terminal.status(contender.name):
+        others = set(descendants())
+        for _ in range(count):
+            contender.finish(contender.start("sleep", "1000"))
+        time.sleep(1)  # until the last is what it will be
+        new = set(descendants()) - others
+        sizes = [kib(pid, "smaps_rollup", "Pss:") for pid in new if name_of(pid) != "sleep"]
+        sizes = [size for size in sizes if size]  # a zombie has none
+        contender.largest, contender.together = max(sizes), sum(sizes) // len(sizes)
+
+
+def name_of(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""
+
+
 # ------------------------------------------------------------------------------------------------------- the table
 
 
@@ -377,6 +460,17 @@ def start_up_aims(contender: Contender, contenders: list[Contender]) -> str:
             part = ratio(contender, podman)
             aims.append(verdict(f"{part:.2f} of {OF_PODMAN} podman", part < OF_PODMAN))
     return ", ".join(aims)
+
+
+def detached_aim(what: str, contender: Contender, group: list[Contender]) -> str:
+    if what == "memory":
+        return verdict(f"{contender.together / 1024:.1f} of {KEEPER} MiB", contender.together <= KEEPER * 1024)
+    if what == "ps -a":
+        return verdict(f"{median(contender.alone):.2f} of {LISTED} s", median(contender.alone) <= LISTED)
+    if contender is group[0]:
+        return ""
+    part = ratio(contender, group[0])
+    return verdict(f"{part:.2f} of {INDEPENDENT}", part <= INDEPENDENT)
 
 
 def add_row(table: Table, contender: Contender, base: Contender, aim: str = "") -> None:
@@ -409,7 +503,7 @@ def main(
     """Time every step's containers beside unshare, runc and Podman, and its import beside tar."""
     steps = sorted(path.parent.name for path in PROJECT.glob("step[0-9][0-9]_*/__main__.py"))
     chosen = [name for name in steps if not step or name.startswith(f"step{step:02}_")]
-    effort = Effort(runs=5, crowd=10, crowds=1, imports=1, images=20) if quick else Effort()
+    effort = Effort(runs=5, crowd=10, crowds=1, imports=1, images=20, records=100, detached=20) if quick else Effort()
     table = new_table(effort)
 
     with ExitStack() as cleanup:
@@ -438,6 +532,13 @@ def main(
             for contender in others:
                 part = ratio(contender, small)
                 add_row(table, contender, small, verdict(f"{part:.2f} of {INDEPENDENT}", part <= INDEPENDENT))
+
+        if rootfs and chosen and chosen[-1] >= "step07":
+            groups = measure_detached(chosen[-1], podman_words(contenders), scratch, effort)
+            for what, group in groups.items():
+                for contender in group:
+                    aim = detached_aim(what, contender, group) if chosen[-1] in contender.name else ""
+                    add_row(table, contender, group[0], aim)
 
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
     who = "root" if ROOT else "an ordinary user"
