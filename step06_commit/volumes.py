@@ -128,8 +128,8 @@ def fill(work: Path, target: str, image: Path) -> None:
     """
 
     def copy() -> int:
-        os.chdir(work)
-        os.chroot(image)
+        linux.chdir(str(work))
+        linux.told("chroot", [image], os.chroot, image)
         os.umask(0o022)  # the container's users are not the caller
         if os.path.isdir(target):
             tree.copy(Path(os.path.realpath(target)), Path("data"), lambda size: None)
