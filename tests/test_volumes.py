@@ -82,9 +82,16 @@ def test_a_file(runtime: Runtime, source: Path) -> None:
 
 @pytest.mark.ours_alone("Podman wants it to be there")
 def test_a_directory_that_is_missing_is_made(runtime: Runtime, source: Path) -> None:
-    """Also by two at once."""
+    """Also by two at once: both see that it is missing, then wait a little before they make it."""
     options = volumes("./new/deep:/one", "../source/.:/all", f"{source}/other/:/two")
-    started = [runtime.start("touch", f"/one/{n}", f"/two/{n}", options=options, cwd=source) for n in (1, 2)]
+    try:
+        under = [strace.program(), "--quiet=all", "-o", "/dev/null", "-P", str(source / "other"), "-e", "trace=/mkdir"]
+        under.append("--inject=/mkdir:delay_enter=300000")
+    except Missing as missing:
+        pytest.skip(str(missing))
+    started = [
+        runtime.start("touch", f"/one/{n}", f"/two/{n}", options=options, cwd=source, under=under) for n in (1, 2)
+    ]
     for each in started:
         assert each.end().err == b""
     assert {*contents(source)} == {"new/deep/1", "new/deep/2", "other/1", "other/2"}
