@@ -48,7 +48,7 @@ SPOIL = """
     mkdir -p /new/folder && echo > /new/folder/file && rm /etc/group && rm -r /home && chmod 700 / && echo spoiled
 """
 LOOK = """
-    find / -xdev -mindepth 1 ! -path '/dev*' ! -path '/proc*' ! -path '/sys*' ! -path '/run*' ! -path '/etc/*' -exec \\
+    find / -xdev -mindepth 1 ! -path '/dev*' ! -path '/proc*' ! -path '/sys*' ! -path '/run*' ! -path '/etc*' -exec \\
         stat -c '%n %F %a %u:%g %s %Y %N' {} +
     find /data /bin/busybox -type f -exec md5sum {} +
 """
