@@ -45,7 +45,8 @@ SPOIL = """
     rm replaced && mkdir replaced && rm pointer && ln -s cut pointer
     rm emptied/* && rm -r gone && rm -r renewed && mkdir renewed && echo > renewed/new && mv renamed other
     chmod 0 closed && dd if=/dev/zero of=large bs=1 count=1 conv=notrunc 2>/dev/null
-    mkdir -p /new/folder && echo > /new/folder/file && rm /etc/group && rm -r /home && chmod 700 / && echo spoiled
+    mkdir -p /new/folder && echo > /new/folder/file && rm /etc/group && rm -r /home && chmod 700 / || exit 1
+    echo spoiled
 """
 LOOK = """
     find / -xdev -mindepth 1 ! -path '/dev*' ! -path '/proc*' ! -path '/sys*' ! -path '/run*' ! -path '/etc*' -exec \\
