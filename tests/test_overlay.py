@@ -66,7 +66,7 @@ def fingerprint(rootfs: Path) -> dict[str, tuple[int, ...]]:
 
 def containers(runtime: Runtime) -> list[Path]:
     """The directories of the containers: of those that run, and what others have left."""
-    place = Path(runtime.environment["MYDOCKER_ROOT"], "containers")
+    place = Path(runtime.environment["MYDOCKER_ROOT"], runtime.layers)
     return [*place.iterdir()] if place.exists() else []
 
 
@@ -226,7 +226,7 @@ def test_a_file_system_that_cannot_carry_a_layer(runtime: Runtime, tmp_path: Pat
     script = f"""
         {UNABLE[kind]} || exit 77
         "$@" import {tmp_path}/plain.tar own >&2 || exit 78
-        "$@" run own /bin/busybox true; code=$?; ls -A "$MYDOCKER_ROOT/containers"; exit $code
+        "$@" run {" ".join(runtime.modest)} own /bin/busybox true; code=$?; ls -A "$MYDOCKER_ROOT/{runtime.layers}"; exit $code
     """
     under = ("unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh")
     env = {"MYDOCKER_ROOT": str(tmp_path / "state/store")}

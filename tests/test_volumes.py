@@ -402,7 +402,7 @@ def test_data_outlives_a_runtime_that_was_killed(runtime: Runtime, tmp_path: Pat
     host.wait_until(lambda: not host.contained(), "the container ends")
     runtime.sweep()
     state = Path(runtime.environment["MYDOCKER_ROOT"])
-    assert list((state / "containers").iterdir()) == []
+    assert list((state / runtime.layers).iterdir()) == []
     assert contents(source) == kept
     assert runtime.output("sh", "-c", "cd /n; find . -name file | sort", options=volumes(f"{name}:/n")) == (
         "./deep/sub/file\n./empty/file"
