@@ -23,7 +23,7 @@ from .errors import ContainerError, sentence
 from .linux import MOUNT_ATTR
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}", re.ASCII)  # as Docker
-MODES = {"": False, "ro": True, "rw": False}
+MODES = ("ro", "rw")
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ def parse(specifications: list[str]) -> list[Volume]:
 
 def parse_one(text: str) -> Volume:
     """One specification."""
-    source, target, mode, *more = [*text.split(":"), "", ""]
-    if any(more) or mode not in MODES:
+    source, target, *mode = text.split(":") if ":" in text else (text, "")
+    if mode and (len(mode) > 1 or mode[0] not in MODES):
         raise ContainerError(f"-v {text!r}: the mode is ro or rw, not {text.split(':', 2)[2]!r}")
     if not source or not target:
         raise ContainerError(f"-v {text!r}: give SRC:DST, a path or volume's name here and a path in the container")
@@ -72,7 +72,7 @@ def parse_one(text: str) -> Volume:
         source = os.path.abspath(source)
     elif not NAME.fullmatch(source):
         raise ContainerError(f"-v {text!r}: {source!r} is no volume's name (letters, digits, _.-); a path has a /")
-    return Volume(source, target, MODES[mode])
+    return Volume(source, target, read_only=mode == ["ro"])
 
 
 def may_be_covered(target: str) -> bool:

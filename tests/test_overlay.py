@@ -226,7 +226,8 @@ def test_a_file_system_that_cannot_carry_a_layer(runtime: Runtime, tmp_path: Pat
     script = f"""
         {UNABLE[kind]} || exit 77
         "$@" import {tmp_path}/plain.tar own >&2 || exit 78
-        "$@" run {" ".join(runtime.modest)} own /bin/busybox true; code=$?; ls -A "$MYDOCKER_ROOT/{runtime.layers}"; exit $code
+        "$@" run {" ".join(runtime.modest)} own /bin/busybox true; code=$?
+        ls -A "$MYDOCKER_ROOT/{runtime.layers}"; exit $code
     """
     under = ("unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh")
     env = {"MYDOCKER_ROOT": str(tmp_path / "state/store")}
