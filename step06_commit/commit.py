@@ -9,6 +9,7 @@ import mmap
 import os
 import struct
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from . import cgroups, images, init, linux, overlay, pack, store, worker
@@ -42,7 +43,7 @@ def to_archive(reference: str, file: Path, progress: Progress) -> int:
 def find(reference: str) -> str:
     """The id of a running container that is given by the beginning of it."""
     running = store.living("containers")
-    matching = [container for container in running if container.startswith(reference)]
+    matching = [container for container in running if reference and container.startswith(reference)]
     if len(matching) == 1:
         return matching[0]
     what = "several containers begin so" if matching else "no such container"
@@ -50,17 +51,25 @@ def find(reference: str) -> str:
 
 
 def read(container: str, use: Callable[[Path, Progress], int], progress: Progress) -> int:
-    """Have a process `use` the container's root, while the container stands still. Returns what that returns."""
+    """Have a process `use` the container's root, while the container stands still. Returns what that returns.
+
+    The container may end even so, where nothing holds it or somebody kills it. Its layer then waits for us.
+    """
+    layer = store.folder("containers") / container
     done = mmap.mmap(-1, 8)  # bytes so far: memory that both processes share
 
     def work() -> int:
         linux.unshare(CLONE.CLONE_NEWNS)
         init.own_mounts()
-        root = overlay.mount_read_only(store.folder("containers") / container)
+        root = overlay.mount_read_only(layer)
         return use(root, lambda size, _: struct.pack_into("=q", done, 0, size))
 
-    with cgroups.frozen(container) as stands_still:
-        if not stands_still:
+    with ExitStack() as cleanup:
+        try:
+            cleanup.enter_context(linux.locked(layer, shared=True, wait=False))
+        except (BlockingIOError, FileNotFoundError):
+            raise ContainerError(f"{container}: it has just ended, and its files are gone") from None
+        if not cleanup.enter_context(cgroups.frozen(container)):
             complain(
                 "there is no cgroup freezer to pause the container with: what it writes meanwhile may be half there"
             )
