@@ -8,6 +8,7 @@ where --explain announces: BEFORE).
 
 import difflib
 import re
+import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,7 @@ def owed(call: strace.Call, store: str) -> bool:
         case "rmdir" if call.result.startswith("-1"):  # a cgroup that was not empty yet: it is tried again
             return False
         case "mkdir" | "rmdir" | "symlink" | "rename":  # not how the store keeps its files, and Python its bytecode
-            return not call.path.startswith(store) and "__pycache__" not in call.path
+            return f'"{store}' not in arguments and "__pycache__" not in call.path
     return name in COVERED
 
 
@@ -263,6 +264,28 @@ def test_an_import(runtime: Runtime, trace: Path, tmp_path: Path, kind: str) -> 
     assert sorted(explained(result)) == sorted(f"[{event.who}] {event.text}\n" for event in found if event.who)
     assert any("rename(" in line for line in explained(result))
     assert any("chroot(" in line for line in explained(result)) == (kind == "archive")
+
+
+@pytest.mark.step(6)
+@pytest.mark.parametrize("kind", ["image", "archive"])
+def test_a_commit(runtime: Runtime, trace: Path, tmp_path: Path, kind: str) -> None:
+    archive = tmp_path / "state/out.tar"
+    started = runtime.start("sh", "-c", "hostname; cat", options=["-i"], stdin=subprocess.PIPE)
+    id = started.line()
+    words = [*runtime.command, "commit", id, *(["made"] if kind == "image" else ["-o", str(archive)])]
+    result = runtime.popen(words, env={"MYDOCKER_EXPLAIN": "1"}, under=strace.recording(trace)).end()
+    assert started.end(b"").code == 0
+    assert result.code == 0, result.err
+    lines = [line for line in result.err.decode().splitlines(keepends=True) if "no cgroup freezer" not in line]
+    assert all(map(LINE.fullmatch, lines)), result.err.decode()
+    found = events(trace, store(runtime))
+    for pid in {event.pid for event in found}:  # the process at work need not wait for the runtime to tell of it
+        agree([event for event in found if event.pid == pid])
+    assert sorted(lines) == sorted(f"[{event.who}] {event.text}\n" for event in found if event.who)
+    assert any("mount(" in line and "upper:lower" in line for line in lines)
+    assert any("rename(" in line for line in lines) == (kind == "image")
+    if kind == "image":
+        assert runtime.call("rmi", "made").code == 0
 
 
 @pytest.mark.step(1)
