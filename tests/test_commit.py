@@ -298,7 +298,7 @@ def test_a_store_given_by_a_relative_path(runtime: Runtime, tmp_path: Path) -> N
     own = replace(own, environment={**own.environment, "MYDOCKER_ROOT": "../state"})
     with box(own) as container:
         commit(own, container, "-q", container.id, "made")
-        layer = tmp_path / "state/containers" / container.id
+        layer = tmp_path / "state" / runtime.layers / container.id
         assert not list(layer.rglob("images")), "a store in the store"
     assert replace(own, image="made").output("echo", "hi") == "hi"
 
@@ -379,7 +379,7 @@ def test_a_container_that_ends_meanwhile(runtime: Runtime, tmp_path: Path, how: 
     own = imported(runtime, tmp_path, [*shell(), file("file", b"the image's")])
     with box(own, "rm /file; echo mine > /new", ends=False) as container:
         begun = waiting(own, "-q", container.id, "made")
-        layer = tmp_path / "state/containers" / container.id
+        layer = tmp_path / "state" / runtime.layers / container.id
         host.wait_until(lambda: held_by_two(layer), "the commit has begun")
         if how == "ends":
             assert container.started.stdin
