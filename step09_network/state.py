@@ -138,7 +138,7 @@ def recorded(config: Config, image: Path) -> Iterator[Path]:
         link.unlink(missing_ok=True)  # its container is gone
         live(config.id).symlink_to(f"../containers/{config.id}")
         directory.mkdir()
-        held = linux.lock(directory)
+        held = linux.lock(directory, shared=True)
         uses = [f"image:{image.parent.name}", *(f"volume:{one.source}" for one in config.volumes if one.named)]
         facts = {"name": name, "uses": uses, "created": time.time()}
         store.write_json(directory / "config.json", asdict(config) | facts)
@@ -364,7 +364,7 @@ def stop(container: Container, patience: float) -> None:
 def wait(container: Container) -> int:
     """Wait until the container has ended and its monitor has cleaned up. Returns the exit code."""
     with suppress(FileNotFoundError):
-        with linux.locked(container.directory, shared=True):  # which the monitor lets go of last
+        with linux.locked(container.directory):  # which the monitor lets go of last
             pass
         repair(container.directory)  # if its monitor was killed
         return int(load(container.directory).state.get("exit_code", LOST))
