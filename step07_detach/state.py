@@ -125,7 +125,7 @@ def recorded(config: Config, image: Path) -> Iterator[Path]:
         link.unlink(missing_ok=True)  # its container is gone
         live(config.id).symlink_to(f"../containers/{config.id}")
         directory.mkdir()
-        held = linux.lock(directory)
+        held = linux.lock(directory, shared=True)
         uses = [f"image:{image.parent.name}", *(f"volume:{one.source}" for one in config.volumes if one.named)]
         facts = {"name": name, "uses": uses, "created": time.time()}
         store.write_json(directory / "config.json", asdict(config) | facts)
@@ -359,7 +359,7 @@ def wait(container: Container) -> int:
     if "exit_code" in container.state:
         return int(container.state["exit_code"])
     with suppress(FileNotFoundError), open(container.directory / "code") as code:
-        with linux.locked(container.directory, shared=True):  # which the monitor lets go of last
+        with linux.locked(container.directory):  # which the monitor lets go of last
             pass
         repair(container.directory)  # if its monitor was killed
         return int(code.read() or LOST)

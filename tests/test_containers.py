@@ -172,7 +172,7 @@ def test_wait(runtime: Runtime) -> None:
 
 
 def waits_for_a_lock(pid: int) -> bool:
-    return re.search(rf"-> FLOCK +ADVISORY +READ +{pid} ", Path("/proc/locks").read_text()) is not None
+    return re.search(rf"-> FLOCK +ADVISORY +WRITE +{pid} ", Path("/proc/locks").read_text()) is not None
 
 
 # ---- stats -----------------------------------------------------------------------------------------------------------
