@@ -2,6 +2,7 @@
 
     containers/<id>/   config.json    what was asked for; never changes
                        state.json     its PID, when it began, when and how it ended
+                       code           its exit code once more, for `wait`
                        log …          what it has written (monitor.py)
                        upper …        its layer (overlay.py)
     names/<name>       a link to it: symlink(2) fails if the name is taken
@@ -130,6 +131,7 @@ def recorded(config: Config, image: Path) -> Iterator[Path]:
         uses = [f"image:{image.parent.name}", *(f"volume:{one.source}" for one in config.volumes if one.named)]
         facts = {"name": name, "uses": uses, "created": time.time()}
         store.write_json(directory / "config.json", asdict(config) | facts)
+        (directory / "code").touch()
         link.symlink_to(f"../containers/{config.id}")
     try:
         yield directory
@@ -140,6 +142,9 @@ def recorded(config: Config, image: Path) -> Iterator[Path]:
 
 def close(directory: Path) -> None:
     """The container has ended, or has not begun. The caller holds its lock."""
+    facts = store.read_json(directory / "state.json")
+    if "started" in facts and "exit_code" not in facts:  # we failed, and killed it; or its monitor was killed
+        note_end(directory, KILLED if facts.get("boot") == boot_id() else LOST)
     config, facts = (store.read_json(directory / f"{name}.json") for name in ("config", "state"))
     if "started" not in facts or config["remove"]:
         discard(directory)
@@ -149,14 +154,22 @@ def close(directory: Path) -> None:
 def discard(directory: Path) -> None:
     """Remove a container's record, layer and name."""
     with store.owned("tmp", os.urandom(6).hex()) as work, linux.locked(directory.parent):
-        if name := store.read_json(directory / "config.json").get("name"):
-            name_link(name).unlink(missing_ok=True)
+        name = store.read_json(directory / "config.json").get("name")
         linux.rename(directory, work / directory.name)
+        # Only now: a record without its name would be found in `ps`, and the name be given to another meanwhile.
+        if name and name_link(name).is_symlink() and name_link(name).readlink().name == directory.name:
+            name_link(name).unlink()
 
 
 def note(directory: Path, **facts: Any) -> None:
     """Add to what is known of a container's state."""
     store.write_json(directory / "state.json", store.read_json(directory / "state.json") | facts)
+
+
+def note_end(directory: Path, code: int) -> None:
+    """Note that the container has ended. Who waits has `code` open, and can read it even if the record goes now."""
+    note(directory, exit_code=code, finished=time.time())
+    (directory / "code").write_text(str(code))
 
 
 def note_process(directory: Path, pid: int) -> None:
@@ -183,12 +196,8 @@ def repair(directory: Path) -> None:
         live(directory.name).unlink(missing_ok=True)  # killed before it was on record
         return
     try:
-        facts = store.read_json(directory / "state.json")
-        kill_orphan(facts)
+        kill_orphan(store.read_json(directory / "state.json"))
         cgroups.remove_all(directory.name)
-        if "exit_code" not in facts:
-            code = KILLED if facts.get("boot") == boot_id() else LOST
-            note(directory, exit_code=code, finished=time.time())
         close(directory)
     finally:
         os.close(held)
@@ -320,11 +329,16 @@ def new_name() -> str:
 
 
 def send_signal(container: Container, number: int) -> None:
-    """Send a signal to the container's PID 1. Raises ContainerError if it is not running."""
+    """Send a signal to the container's PID 1. After SIGKILL, returns when the record says that it is dead.
+
+    Raises ContainerError if it is not running.
+    """
     process = running_process(container)
     with suppress(ProcessLookupError):
         signal.pidfd_send_signal(process, number)
     os.close(process)
+    if number == signal.SIGKILL:
+        wait(container)
 
 
 def running_process(container: Container) -> int:
@@ -350,25 +364,27 @@ def stop(container: Container, patience: float) -> None:
 
 def wait(container: Container) -> int:
     """Wait until the container has ended and its monitor has cleaned up. Returns the exit code."""
-    with suppress(FileNotFoundError):
+    if "exit_code" in container.state:
+        return int(container.state["exit_code"])
+    with suppress(FileNotFoundError), open(container.directory / "code") as code:
         with linux.locked(container.directory):  # which the monitor lets go of last
             pass
         repair(container.directory)  # if its monitor was killed
-        return int(load(container.directory).state.get("exit_code", LOST))
+        return int(code.read() or LOST)
     return LOST  # it was removed meanwhile
 
 
 def remove(container: Container, force: bool) -> None:
     """Remove a container. Raises ContainerError if it runs, and is not to be killed first."""
-    if container.running and not force:
-        raise ContainerError(f"{container.name}: it is running: stop it first, or give -f to kill it")
-    if container.running:
-        with suppress(ContainerError):  # it has just ended
-            send_signal(container, signal.SIGKILL)
-    try:
-        with linux.locked(container.directory, wait=force):  # until its monitor has finished
+    with suppress(FileNotFoundError):  # --rm was faster
+        while store.is_held(container.directory):  # it runs, is just being started, or its monitor is about to finish
+            container = load(container.directory)
+            if container.running and not force:
+                raise ContainerError(f"{container.name}: it is running: stop it first, or give -f to kill it")
+            if container.running:
+                with suppress(ContainerError):  # it has just ended
+                    send_signal(container, signal.SIGKILL)
+            time.sleep(0.01)
+        repair(container.directory)  # if its monitor was killed
+        with linux.locked(container.directory):  # until `commit` has read it
             discard(container.directory)
-    except BlockingIOError:
-        raise ContainerError(f"{container.name}: another command is using it: try again") from None
-    except FileNotFoundError:
-        pass  # --rm was faster

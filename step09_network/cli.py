@@ -285,7 +285,7 @@ def logs_(
 def stop(
     references: Containers,
     patience: Annotated[
-        float, typer.Option("-t", "--time", metavar="SECONDS", min=0, help="How long before it is killed.")
+        int, typer.Option("-t", "--time", metavar="SECONDS", min=0, max=10**6, help="How long before it is killed.")
     ] = 10,
 ) -> int:
     """Ask containers to end (SIGTERM), and kill those that do not."""
