@@ -134,6 +134,7 @@ def list_images(
 @app.command()
 def rmi(references: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Names or ids.")]) -> int:
     """Remove images."""
+    state.sweep()  # who was killed uses nothing any more
     return each(references, lambda reference: print(*images.remove(reference), sep="\n"))
 
 
@@ -379,6 +380,7 @@ def remove_volumes(
     names: Annotated[list[str], typer.Argument(metavar="VOLUME...", help="Names of volumes.")],
 ) -> int:
     """Remove volumes, and all that is in them."""
+    state.sweep()
 
     def remove(name: str) -> None:
         volumes.remove(name)
