@@ -1,8 +1,8 @@
 """Containers on record: what `ps` shows is read from files, as in the book, and nobody has to be asked.
 
     containers/<id>/   config.json    what was asked for; never changes
-                       state.json     its PID, when it began, when and how it ended
-                       code           its exit code once more, for `wait`
+                       state.json     its PID, and when it began
+                       end.json       when and how it ended
                        log …          what it has written (monitor.py)
                        upper …        its layer (overlay.py)
     names/<name>       a link to it: symlink(2) fails if the name is taken
@@ -14,6 +14,7 @@ Who looks after a container (its monitor) holds a lock on its directory. The ker
 dies, however it dies. So what is in `live` unlocked has been left alone: then the next command puts the record right.
 """
 
+import json
 import os
 import random
 import re
@@ -40,6 +41,7 @@ NOUNS = """
     ant badger bear beaver bee bison camel crane crow deer dolphin duck eagle falcon ferret finch fox frog goose hare
     heron horse koala lark lion lynx mole moose otter owl panda puffin raven robin seal sparrow swan tiger turtle whale
 """.split()
+END = 80  # bytes that end.json has from the beginning
 LOST = 255  # the exit code of which nobody learned, as in Docker
 KILLED = 128 + signal.SIGKILL
 
@@ -131,7 +133,7 @@ def recorded(config: Config, image: Path) -> Iterator[Path]:
         uses = [f"image:{image.parent.name}", *(f"volume:{one.source}" for one in config.volumes if one.named)]
         facts = {"name": name, "uses": uses, "created": time.time()}
         store.write_json(directory / "config.json", asdict(config) | facts)
-        (directory / "code").touch()
+        (directory / "end.json").write_text("{}".ljust(END))
         link.symlink_to(f"../containers/{config.id}")
     try:
         yield directory
@@ -142,11 +144,10 @@ def recorded(config: Config, image: Path) -> Iterator[Path]:
 
 def close(directory: Path) -> None:
     """The container has ended, or has not begun. The caller holds its lock."""
-    facts = store.read_json(directory / "state.json")
+    facts = read_state(directory)
     if "started" in facts and "exit_code" not in facts:  # we failed, and killed it; or its monitor was killed
         note_end(directory, KILLED if facts.get("boot") == boot_id() else LOST)
-    config, facts = (store.read_json(directory / f"{name}.json") for name in ("config", "state"))
-    if "started" not in facts or config["remove"]:
+    if "started" not in facts or store.read_json(directory / "config.json")["remove"]:
         discard(directory)
     live(directory.name).unlink(missing_ok=True)
 
@@ -167,9 +168,18 @@ def note(directory: Path, **facts: Any) -> None:
 
 
 def note_end(directory: Path, code: int) -> None:
-    """Note that the container has ended. Who waits has `code` open, and can read it even if the record goes now."""
-    note(directory, exit_code=code, finished=time.time())
-    (directory / "code").write_text(str(code))
+    """Note that the container has ended: in place, as a full disk has no room for another file, perhaps because of it.
+
+    Who waits has this one open, and can read it even if the record goes at once.
+    """
+    with open(directory / "end.json", "r+") as file:
+        file.write(json.dumps({"exit_code": code, "finished": time.time()}).ljust(END))
+
+
+def read_state(directory: Path) -> dict[str, Any]:
+    """All that is known of a container's state."""
+    state, end = (store.read_json(directory / f"{name}.json") for name in ("state", "end"))
+    return {**state, **end}
 
 
 def note_process(directory: Path, pid: int) -> None:
@@ -251,7 +261,7 @@ def rfc3339(seconds: float | None) -> str | None:
 
 def load(directory: Path) -> Container:
     """What is on record of one container. Raises FileNotFoundError if it is gone."""
-    config, facts = (store.read_json(directory / f"{name}.json") for name in ("config", "state"))
+    config, facts = store.read_json(directory / "config.json"), read_state(directory)
     if not config:
         raise FileNotFoundError(f"{directory}: no such container any more")
     return Container(directory, config, facts, running="started" in facts and "exit_code" not in facts)
@@ -366,11 +376,11 @@ def wait(container: Container) -> int:
     """Wait until the container has ended and its monitor has cleaned up. Returns the exit code."""
     if "exit_code" in container.state:
         return int(container.state["exit_code"])
-    with suppress(FileNotFoundError), open(container.directory / "code") as code:
+    with suppress(FileNotFoundError), open(container.directory / "end.json") as end:
         with linux.locked(container.directory):  # which the monitor lets go of last
             pass
         repair(container.directory)  # if its monitor was killed
-        return int(code.read() or LOST)
+        return int(json.load(end).get("exit_code", LOST))
     return LOST  # it was removed meanwhile
 
 

@@ -270,9 +270,10 @@ def test_a_full_disk(runtime: Runtime, tmp_path: Path) -> None:
     """
     under = ("unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh")
     result = runtime.popen(runtime.command, under=under, env={"MYDOCKER_ROOT": str(tmp_path / "state")}).end()
-    assert result.text.split("\n") == ["import 125", "import 0", "hi", "run 0", "import 125", "rmi 0"], result.err
-    first, second = result.err.decode().splitlines()
-    assert all("No space left on device" in line for line in (first, second))
+    ran = ["hi", "run 0"] if runtime.step < 7 else ["run 125"]  # from then on there has to be room for its record
+    assert result.text.split("\n") == ["import 125", "import 0", *ran, "import 125", "rmi 0"], result.err
+    said = result.err.decode().splitlines()
+    assert len(said) == (2 if runtime.step < 7 else 3) and all("No space left on device" in line for line in said)
 
 
 @pytest.mark.step(4)
