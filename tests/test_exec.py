@@ -60,8 +60,17 @@ def at_terminal(runtime: Runtime, name: str, *command: Word, under: Sequence[str
 
 
 def alone(name: str = "tail") -> None:
-    """In the container there is PID 1 again and nobody else."""
-    host.wait_until(lambda: [process.name for process in host.contained()] == [name], "only PID 1 is left")
+    """In the container there is PID 1 again and nobody else.
+
+    A placed process whose runtime was killed is the worker's orphan, and no PID 1 ends while a dead one is unreaped.
+    """
+
+    def seen() -> bool:
+        living = [process.name for process in host.contained()]
+        host.reap()
+        return living == [name]
+
+    host.wait_until(seen, f"only {name} is left")
 
 
 # ---- where it is placed ----------------------------------------------------------------------------------------------
@@ -221,7 +230,7 @@ def test_which_container(runtime: Runtime) -> None:
                 break
             identities[first] = made.text
         try:
-            assert "2 containers" in (said := runtime.refusal(runtime.call("exec", first, "true"))) or "more" in said
+            assert "several containers" in runtime.refusal(runtime.call("exec", first, "true"))
         finally:
             runtime.call("rm", "-f", *identities.values(), made.text)
 
@@ -244,6 +253,7 @@ def test_it_ends_with_the_runtime_and_the_container_does_not(runtime: Runtime) -
         started = start(runtime, name, "sh", "-c", "echo ready; exec sleep 600")
         assert started.line() == "ready"
         started.kill()
+        started.wait()
         alone()
         assert output(runtime, name, "echo", "alive") == "alive"
 
@@ -306,6 +316,7 @@ def test_it_needs_a_terminal_to_read_from(runtime: Runtime) -> None:
 
 
 @pytest.mark.ours_alone("what Podman makes of such a container is its own affair")
+@pytest.mark.as_root("without root, /dev/null is a mount that nobody inside can remove")
 def test_a_container_full_of_traps(runtime: Runtime) -> None:
     """The runtime reads and opens files of a container that has had time to prepare: none may keep it waiting."""
     with background(runtime) as name:
@@ -316,7 +327,6 @@ def test_a_container_full_of_traps(runtime: Runtime) -> None:
         runtime.refusal(runtime.call("exec", "-t", name, "true"))
         output(runtime, name, "sh", "-c", "rm /dev/null /etc/passwd; ln -s /etc/passwd /etc; ln -s null /dev/null")
         runtime.refusal(runtime.call("exec", name, "true"))
-        assert output(runtime, name, "echo", "hi", options=["-i"]) == "hi"
 
 
 @pytest.mark.ours_alone("another store")
@@ -344,6 +354,7 @@ def trace(tmp_path: Path) -> Path:
 
 
 @pytest.mark.ours_alone("Podman has no --explain")
+@pytest.mark.as_root("others may not look into an undumpable process, strace as little as the container")
 @pytest.mark.parametrize("options", [[], ["-t", "-w", "/tmp"]], ids=["", "-t"])
 def test_explain_tells_the_truth(runtime: Runtime, trace: Path, options: list[str]) -> None:
     with background(runtime) as name:
