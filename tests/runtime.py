@@ -80,12 +80,21 @@ class Runtime:
     def podman(self) -> bool:
         return self.name == "podman"
 
+    @property
+    def modest(self) -> tuple[str, ...]:
+        """Options of `run`: a container of a later step is kept, and has a network, unless told."""
+        return (*(["--rm"] if self.step >= 7 else []), *(["--network", "none"] if self.step >= 9 else []))
+
+    @property
+    def layers(self) -> str:
+        """The directory of the store in which containers have their layers."""
+        return "containers" if self.step >= 7 else "layers"
+
     def words(self, command: Sequence[Word], options: Sequence[Word] = ()) -> list[Word]:
-        """The whole command line of `run`. A container of a later step is kept, and has a network, unless told."""
-        removed = ["--rm"] if self.step >= 7 else []
-        network = ["--network", "none"] if self.step >= 9 and b"--network" not in map(os.fsencode, options) else []
+        """The whole command line of `run`."""
+        own_network = b"--network" in map(os.fsencode, options)
         image = [self.image] if self.image else []
-        return [*self.command, "run", *removed, *network, *options, *image, *command]
+        return [*self.command, "run", *self.modest[: 1 if own_network else 2], *options, *image, *command]
 
     def popen(
         self,

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.ours_alone("Podman has no --explain")
 
 COVERED = """
     clone mount umount2 pivot_root chroot chdir mkdir rmdir mknod symlink rename sethostname prctl close_range unshare
-    capset setgroups setresuid setresgid setns ioctl execve write
+    capset setgroups setresuid setresgid setns ioctl execve write open_tree mount_setattr move_mount
 """.split()
 BEFORE = ("execve(", "echo ", "ip ")
 LINE = re.compile(r"\[(\w+)\] (.*)\n")
@@ -39,7 +39,10 @@ def standard(call: strace.Call) -> tuple[str, str]:
         return call.name.partition("at")[0], re.sub(rf"{here}|, 0$", "", call.arguments)
     if call.name == "unlinkat" and call.arguments.endswith(", AT_REMOVEDIR"):
         return "rmdir", re.sub(rf"{here}|, AT_REMOVEDIR$", "", call.arguments)
-    return call.name, re.sub(r"^(\d+)<[^>]*>", r"\1", call.arguments)  # a descriptor without its path
+    arguments = re.sub(r"^(\d+|AT_FDCWD)<[^>]*>", r"\1", call.arguments)  # a descriptor without its path
+    if call.name == "move_mount":  # it has two
+        arguments = re.sub(r", AT_FDCWD<[^>]*>", ", AT_FDCWD", arguments)
+    return call.name, arguments.replace(" /* MS_??? */", "")  # which strace makes of no flags at all
 
 
 def told(call: strace.Call) -> str:
@@ -49,7 +52,8 @@ def told(call: strace.Call) -> str:
         return f"echo {written(call)} > {call.path}"
     if "SIOCSIFFLAGS" in arguments:
         return "ip link set lo up"
-    return f"execve({arguments})" if name == "execve" else f"{name}({arguments}) = {call.result}"
+    result = re.sub(r"^(\d+)<.*>$", r"\1", call.result)
+    return f"execve({arguments})" if name == "execve" else f"{name}({arguments}) = {result}"
 
 
 def written(call: strace.Call) -> str:
@@ -189,6 +193,27 @@ def test_a_run_with_options(runtime: Runtime, trace: Path) -> None:
 def test_a_working_directory_that_is_missing(runtime: Runtime, trace: Path) -> None:
     result = watched_run(runtime, trace, "pwd", options=["-w", f"/tmp/{trace.parts[2]}/new"])
     assert result.text.endswith("/new")
+
+
+@pytest.mark.step(5)
+def test_a_run_with_volumes(runtime: Runtime, trace: Path) -> None:
+    """One of the store, which is filled, a directory and a file of the host's."""
+    source = trace.with_name('odd "name"\n')
+    source.mkdir()
+    (source / "file").write_text("old")
+    name = trace.parts[-3]
+    options = ["-v", f"{name}:/etc", "-v", f"{source}:/new/place:ro", "-v", f"{source}/file:/etc/passwd"]
+    words = runtime.words(["cat", "/etc/group", "/etc/passwd"], ["--explain", *options])
+    result = runtime.popen(words, under=strace.recording(trace)).end()
+    assert result.code == 0 and result.text.endswith("staff:x:50:alice\nold"), result.err
+    found = events(trace, store(runtime))
+    for pid in {event.pid for event in found}:  # the process that fills a volume need not wait either
+        agree([event for event in found if event.pid == pid])
+    told = sorted(explained(result))
+    assert told == sorted(f"[{event.who}] {event.text}\n" for event in found if event.who)
+    for call, times in (("open_tree", 3), ("mount_setattr", 3), ("move_mount", 3), ("chroot", 1)):
+        assert sum(f"] {call}(" in line for line in told) == times, told
+    assert runtime.call("volume", "rm", name).code == 0
 
 
 @pytest.mark.step(1)

@@ -35,6 +35,7 @@ test  iproute2          ip                              which links and addresse
 test  util-linux        nsenter                         into a container's namespaces; unshare, findmnt, lsns
 test  xz-utils          xz                              archives to import
 test  zstd              zstd                            archives to import
+test  nftables          nft                             which firewall rules there are
 v2    qemu-system-x86   qemu-system-x86_64              the machine with cgroup v2 (its kernel is fetched when it starts)
 v2    e2fsprogs         mkfs.ext4                       its disk
 END

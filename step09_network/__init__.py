@@ -1,0 +1,1 @@
+"""Step 9 of Docker in nine steps: a network."""

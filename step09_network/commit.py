@@ -1,0 +1,57 @@
+"""A container becomes an image: its root file system as it is at one moment, copied, or packed into an archive.
+
+Nothing is asked of the container. Its layer is mounted a second time, by a process with a mount namespace of its own,
+and read-only: upper over lower, both as lower layers. So the kernel itself applies what was deleted, and neither
+volumes nor /proc, /sys and /dev are there to be left out, only the empty directories on which they are mounted.
+"""
+
+import mmap
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+from . import cgroups, images, init, linux, overlay, pack, state, store, worker
+from .errors import complain
+from .images import Progress
+from .linux import CLONE
+
+
+def to_image(reference: str, name: str, progress: Progress) -> tuple[str, int]:
+    """Make an image called `name` from a container. Returns its id, and the bytes in its files."""
+    name = images.parse(name)
+    directory = state.find(reference)
+    with store.owned("tmp", images.new_id()) as work:
+        size = read(directory, lambda root, report: images.copy_directory(root, work / "rootfs", report), progress)
+        with linux.locked(store.folder("images")):
+            return images.add(work, name, size), size
+
+
+def to_archive(reference: str, file: Path, progress: Progress) -> int:
+    """Write a container's root as a tar archive, compressed as `file`'s name says. Returns the archive's bytes.
+
+    The file is there when it is whole, and not before.
+    """
+    compress = pack.compressor(file)
+    directory = state.find(reference)
+    with pack.appearing(file) as target:
+        read(directory, lambda root, report: pack.pack(root, target, compress, report), progress)
+        return os.fstat(target.fileno()).st_size
+
+
+def read(directory: Path, use: Callable[[Path, Progress], int], progress: Progress) -> int:
+    """Have a process `use` the container's root, while the container stands still. Returns what that returns."""
+    done = mmap.mmap(-1, 8)  # bytes so far: memory that both processes share
+
+    def work() -> int:
+        linux.unshare(CLONE.CLONE_NEWNS)
+        init.own_mounts()
+        root = overlay.mount_read_only(directory)
+        return use(root, lambda size, _: struct.pack_into("=q", done, 0, size))
+
+    with cgroups.frozen(directory.name) as stands_still:
+        if not stands_still and state.load(directory).running:
+            complain(
+                "there is no cgroup freezer to pause the container with: what it writes meanwhile may be half there"
+            )
+        return worker.run(work, lambda: progress(struct.unpack_from("=q", done)[0], None))

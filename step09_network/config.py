@@ -1,0 +1,34 @@
+"""What the user asked for, in one place."""
+
+from dataclasses import dataclass
+
+from .cgroups import Limits
+from .network.model import PortMapping
+from .volumes import Volume
+
+
+@dataclass(frozen=True)
+class Config:
+    """One container, as `run` was told to make it.
+
+    The book sends this to its init through a pipe, because its init is a new program. Ours is a clone of
+    the runtime and finds it in its memory.
+    """
+
+    id: str
+    image: str
+    command: list[str]
+    hostname: str
+    interactive: bool
+    tty: bool
+    limits: Limits
+    workdir: str
+    user: str
+    volumes: list[Volume]
+    name: str  # none: it gets one of two words
+    env: dict[str, str]
+    network: str  # a network's name, none or host
+    ip: str
+    ports: list[PortMapping]
+    detach: bool
+    remove: bool  # its record, as soon as it ends

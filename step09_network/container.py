@@ -1,0 +1,205 @@
+"""The parent's half: prepare outside what can be prepared outside, clone, say go, wait, clean up.
+
+Everything that has to be undone is entered on one ExitStack, which undoes it in reverse order however the run ends.
+"""
+
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from . import cgroups, images, init, linux, monitor, namespaces, network, overlay, state, terminal, volumes
+from .config import Config
+from .errors import ContainerError, sentence
+from .guard import guarded
+from .network import files, ports
+
+FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
+
+@dataclass(frozen=True)
+class Child:
+    """The container's init as its parent holds it. A pidfd, unlike a PID, can never come to mean another process."""
+
+    pid: int
+    pidfd: int
+    channel: socket.socket
+
+
+def new_id() -> str:
+    """A container's id: 12 hexadecimal digits, drawn at random."""
+    return os.urandom(6).hex()
+
+
+def detach(config: Config) -> None:
+    """Have a process of its own run the container. Returns when the command runs.
+
+    Raises ContainerError if it does not.
+    """
+    news, telling = os.pipe()
+    if os.fork() == 0:
+        try:
+            os.close(news)
+            os.setsid()  # out of reach of the caller's Ctrl-C, and of the end of his session
+            run(config, telling)
+        except ContainerError as error:
+            os.write(telling, f"{error.code} {error}".encode(errors="surrogateescape"))
+        except OSError as error:
+            os.write(telling, f"125 {sentence(error)}".encode(errors="surrogateescape"))
+        finally:
+            os._exit(125)
+    os.close(telling)
+    with open(news, "rb") as file:
+        code, _, reason = os.fsdecode(file.read()).partition(" ")
+    if code != "0":
+        raise ContainerError(reason or "the process that should stay with the container was killed", int(code or 125))
+
+
+def run(config: Config, telling: int = -1) -> int:
+    """Run the container until its command ends. Returns the runtime's exit code; raises ContainerError if it failed.
+
+    If the container is to be detached it does not return: it writes "0" to `telling`, and becomes the monitor.
+    """
+    with ExitStack() as cleanup:
+        published = cleanup.enter_context(ports.reserved(config.ports))
+        cgroup = cleanup.enter_context(cgroups.created(config.id, config.limits))
+        image = cleanup.enter_context(images.used(config.image))
+        directory = cleanup.enter_context(state.recorded(config, image))
+        overlay.prepare(directory, image)
+        cleanup.enter_context(volumes.held(config.volumes, image))
+        config = replace(config, volumes=[*config.volumes, *files.make(directory, config)])
+        sources, ends = ({}, []) if config.tty else monitor.pipes(config.detach)
+        child = cleanup.enter_context(cloned(config, directory, ends))
+        state.note_process(directory, child.pid)
+        namespace = cleanup.enter_context(network.namespace_of(child.pid))
+        if namespaces.ROOTLESS:
+            namespaces.map_caller_to_root(child.pid)
+        cgroup.add(child.pid)
+        cleanup.enter_context(signals_forwarded(child))
+        with suppress(BrokenPipeError):
+            child.channel.send(b"go")  # it furnishes the rest while we connect it
+        cleanup.enter_context(network.connected(state.load(directory).name, config, namespace, published))
+        master = start(child)
+        state.note(directory, started=time.time(), ports=[str(port) for port in published])
+        if config.detach:
+            os.write(telling, b"0")
+            monitor.become(str(directory), min(sources), child.pidfd, {telling, child.channel.fileno()})
+        log = monitor.Log(str(directory))
+        if master is not None:
+            terminal.attend(master, child.pidfd, config.interactive, log)
+            kill(child)  # it has ended, unless the caller's terminal went away first
+        monitor.relay(log, sources, child.pidfd)
+        code = wait(child)
+        state.note(directory, exit_code=code, finished=time.time())
+        if config.limits.memory is not None:
+            cgroup.complain_of_memory()
+        return code
+
+
+def finish(directory: str, code: int) -> None:
+    """What the monitor has left to do when its container has ended: what `run` does by its ExitStack."""
+    state.note(Path(directory), exit_code=code, finished=time.time())
+    network.release(Path(directory).name)
+    cgroups.remove_all(Path(directory).name)
+    state.close(Path(directory))
+
+
+@contextmanager
+def cloned(config: Config, directory: Path, ends: list[int]) -> Iterator[Child]:
+    """Clone the container's init, which waits for our word; at the end kill it, if it still lives, and reap it."""
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        with its:
+            try:
+                pid = linux.clone(namespaces.flags(config.network))
+            except OSError as error:
+                raise namespaces.refusal(error) from None
+            if pid == 0:
+                ours.close()  # or the child would never see it end
+                init.main(config, directory, its, ends)
+        for end in ends:
+            os.close(end)
+        child = Child(pid, os.pidfd_open(pid), ours)
+        try:
+            with ExitStack() as guard:
+                if not config.detach:  # if we are killed, it dies with us; the monitor shall weigh less
+                    guard.enter_context(guarded(lambda: kill(child), needs=child.pidfd))
+                yield child
+        finally:
+            reap(child)
+
+
+def reap(child: Child) -> None:
+    """Kill it, if it still lives, and take note of its end, as its parent must."""
+    kill(child)
+    with suppress(ChildProcessError):  # already waited for
+        os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
+    os.close(child.pidfd)
+
+
+def start(child: Child) -> int | None:
+    """Say go, and wait until the command runs. Returns the master end of its terminal, if it has one.
+
+    Raises ContainerError with the reason that init sends if it does not come as far as exec.
+    """
+    with suppress(BrokenPipeError):  # init is dead: if it left a reason, we read it next
+        child.channel.send(b"go")
+    master = None
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(child.channel, terminal.CHUNK, 1)
+        if descriptors:
+            master = descriptors[0]
+        elif message:
+            code, reason = os.fsdecode(message).split(" ", 1)
+            raise ContainerError(reason, int(code))
+        else:
+            return master  # end of file: exec closed init's end
+
+
+@contextmanager
+def signals_forwarded(child: Child) -> Iterator[None]:
+    """Pass signals on to the container, once its command runs; until then undo what was begun, and end.
+
+    What the caller ignores (nohup) stays ignored.
+    """
+
+    def forward(number: int, _frame: object) -> None:
+        try:
+            runs = child.channel.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        except BlockingIOError:
+            runs = False  # neither news nor the end of the channel, so no exec yet
+        if not runs:
+            sys.exit(128 + number)
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(child.pidfd, number)
+
+    wanted = [number for number in FORWARDED if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, forward) for number in wanted}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def wait(child: Child) -> int:
+    """Wait for the container's end. Returns its exit code as a shell tells it: 128 + the signal that killed it."""
+    ended = select.poll()
+    ended.register(child.pidfd, select.POLLIN)
+    while not ended.poll(terminal.TICK):
+        pass
+    result = os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
+    assert result is not None  # only WNOHANG returns None
+    return result.si_status if result.si_code == os.CLD_EXITED else 128 + result.si_status
+
+
+def kill(child: Child) -> None:
+    """Kill the container: when its PID 1 dies, the kernel kills all others in the PID namespace (pid_namespaces(7))."""
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)

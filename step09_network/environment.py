@@ -1,0 +1,31 @@
+"""Variables for a command: -e and --env-file, as in Docker (environ(7))."""
+
+import os
+from pathlib import Path
+
+from .errors import ContainerError
+
+
+def parse(files: list[Path], settings: list[str]) -> dict[str, str]:
+    """The variables that the lines of `files` and the `settings` of -e say; what comes later counts.
+
+    `K=V` says it all; `K` alone takes the value that the caller's own K has, if he has one.
+    """
+    lines = [line for file in files for line in lines_of(file)]
+    variables = {}
+    for text in [*lines, *settings]:
+        name, given, value = text.partition("=")
+        if not name or any(character.isspace() for character in name) or "\0" in text:
+            raise ContainerError(f"-e {text!r}: NAME=VALUE, or NAME alone, and no white space in NAME")
+        if given or name in os.environ:
+            variables[name] = value if given else os.environ[name]
+    return variables
+
+
+def lines_of(file: Path) -> list[str]:
+    """The settings in a file: one on a line; not those that are empty or begin with #."""
+    try:
+        lines = os.fsdecode(file.read_bytes()).split("\n")
+    except OSError as error:
+        raise ContainerError(f"--env-file {str(file)!r}: {error.strerror}") from None
+    return [line.lstrip() for line in lines if line.strip() and not line.lstrip().startswith("#")]

@@ -1,0 +1,111 @@
+"""The book's types: a network, and an endpoint, which is a container's place on it. Kept as JSON in `networks/`."""
+
+import dataclasses
+import re
+from dataclasses import dataclass, field
+from ipaddress import IPv4Interface, IPv4Network
+from pathlib import Path
+from typing import NamedTuple
+
+from .. import store
+from ..errors import ContainerError
+
+NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}", re.ASCII)
+DEFAULT = "bridge"  # as in Docker: made at its first use, and without names
+MODES = ("none", "host")  # what --network takes beside networks
+
+
+@dataclass(frozen=True)
+class PortMapping:
+    """A port of the host's (on one of its addresses, or on all: 0.0.0.0) that leads to a port of a container's."""
+
+    address: str
+    host: int
+    container: int
+    protocol: str  # tcp or udp
+
+    def __str__(self) -> str:
+        return f"{self.address}:{self.host}->{self.container}/{self.protocol}"
+
+
+class Namespace(NamedTuple):
+    """A network namespace: a descriptor of it, and a process that is in it, for telling."""
+
+    fd: int
+    pid: int
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A container's place on a network: a pair of virtual Ethernet devices, one end here, the other inside."""
+
+    id: str
+    container: str
+    name: str  # the container's
+    interface: str  # inside: eth0
+    veth: str  # outside
+    ip: str
+    mac: str
+    ports: list[PortMapping]
+
+
+@dataclass
+class Network:
+    """A subnet that containers share, and who is on it."""
+
+    name: str
+    id: str
+    subnet: str
+    gateway: str
+    driver: str
+    created: float  # seconds since 1970
+    endpoints: dict[str, Endpoint] = field(default_factory=dict)  # by container
+
+    @property
+    def bridge(self) -> str:
+        """The bridge's name; the kernel allows 15 characters."""
+        return f"br-{self.id}"
+
+    @property
+    def addresses(self) -> IPv4Network:
+        """The subnet, to be calculated with."""
+        return IPv4Network(self.subnet)
+
+    def on_link(self, ip: str) -> IPv4Interface:
+        """An address with the length of the subnet's prefix: 172.18.0.2/16."""
+        return IPv4Interface(f"{ip}/{self.addresses.prefixlen}")
+
+    def save(self) -> None:
+        """Write it to the store; the caller holds the lock of `networks`."""
+        store.write_json(path(self.name), dataclasses.asdict(self))
+
+
+def path(name: str) -> Path:
+    """Where a network is kept."""
+    return store.folder("networks") / f"{name}.network.json"
+
+
+def load(name: str) -> Network | None:
+    """A network by its name, None if there is none."""
+    facts = store.read_json(path(name)) if NAME.fullmatch(name) else {}
+    if not facts:
+        return None
+    endpoints = {
+        container: Endpoint(**values | {"ports": [PortMapping(**port) for port in values["ports"]]})
+        for container, values in facts.pop("endpoints").items()
+    }
+    return Network(**facts, endpoints=endpoints)
+
+
+def get(name: str) -> Network:
+    """A network by its name. Raises ContainerError if there is none."""
+    if (network := load(name)) is None:
+        there = ", ".join(network.name for network in every()) or "none"
+        raise ContainerError(f"{name!r}: no such network; there are: {there}; `network create` makes one")
+    return network
+
+
+def every() -> list[Network]:
+    """All networks, by name."""
+    names = sorted(file.name.removesuffix(".network.json") for file in path("x").parent.glob("*.network.json"))
+    return [network for network in map(load, names) if network]

@@ -1,0 +1,82 @@
+"""Published ports: -p [IP:]HOST:CONTAINER[/tcp|udp]."""
+
+import os
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from ..errors import ContainerError
+from . import model
+from .model import PortMapping
+
+KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
+
+
+def parse(text: str) -> PortMapping:
+    """What -p says; port 0 of the host's is any free one. Raises ContainerError if it means nothing."""
+    rest, _, protocol = text.partition("/")
+    *address, host, container = ["", *rest.split(":")] if ":" not in rest else rest.split(":")
+    if protocol not in ("", *KINDS):
+        raise ContainerError(f"-p {text!r}: the protocol is tcp or udp, not {protocol!r}")
+    if len(address) > 1 or not all(re.fullmatch(r"\d{1,5}", port, re.ASCII) for port in (host or "0", container)):
+        raise ContainerError(f"-p {text!r}: [IP:]HOST:CONTAINER[/tcp|udp], such as 8080:80; HOST may be left out")
+    if not (1 <= int(container) <= 65535 and int(host or 0) <= 65535 and host != "0"):
+        raise ContainerError(f"-p {text!r}: ports are from 1 to 65535")
+    try:
+        ip = str(IPv4Address(address[0])) if address and address[0] else "0.0.0.0"
+    except ValueError:
+        raise ContainerError(f"-p {text!r}: {address[0]!r} is no IPv4 address of this machine") from None
+    return PortMapping(ip, int(host or 0), int(container), protocol or "tcp")
+
+
+@contextmanager
+def reserved(wanted: list[PortMapping]) -> Iterator[list[PortMapping]]:
+    """Hold ports of the host, so that no other program can have them: bound, but nobody listens.
+
+    Packets for them are sent on to the container before any socket is looked for. Gives the mappings with the ports
+    that were found free. The kernel lets go of them with our last descriptor.
+    """
+    sockets: list[socket.socket] = []
+    try:
+        found = []
+        for mapping in wanted:
+            held = socket.socket(socket.AF_INET, KINDS[mapping.protocol])
+            sockets.append(held)
+            try:
+                held.bind((mapping.address, mapping.host))
+            except OSError as error:
+                raise ContainerError(f"-p {mapping.host}:{mapping.container}: {refused(mapping, error)}") from None
+            found.append(replace(mapping, host=held.getsockname()[1]))
+        yield found
+    finally:
+        for held in sockets:
+            held.close()
+
+
+def refused(mapping: PortMapping, error: OSError) -> str:
+    """Why a port is not to be had: who has it."""
+    place = f"port {mapping.host}/{mapping.protocol} of {mapping.address}"
+    for network in model.every():
+        for endpoint in network.endpoints.values():
+            if any(port.host == mapping.host and port.protocol == mapping.protocol for port in endpoint.ports):
+                return f"{place} is published by container {endpoint.name}"
+    return f"{place}: {error.strerror}{holder(mapping)}"
+
+
+def holder(mapping: PortMapping) -> str:
+    """Which program has a port: its socket's inode is in /proc/net/tcp, a link to it in /proc/PID/fd. proc(5)."""
+    inodes = set()
+    for table in (mapping.protocol, f"{mapping.protocol}6"):
+        with suppress(OSError):
+            for fields in (line.split() for line in Path("/proc/net", table).read_text().splitlines()[1:]):
+                if int(fields[1].rpartition(":")[2], 16) == mapping.host:
+                    inodes.add(f"socket:[{fields[9]}]")
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if any(os.readlink(fd) in inodes for fd in (process / "fd").iterdir()):
+                return f": {(process / 'comm').read_text().strip()} (process {process.name}) has it"
+    return ""

@@ -1,0 +1,115 @@
+"""The container's own root: pivot_root, /proc, /sys and /dev. Mounts are made inside the container's mount namespace,
+so the kernel takes them away with its last process, and the host never sees one.
+
+The chapter begins with chroot(2) and breaks out of it. chroot changes where one process's paths begin; pivot_root(2)
+changes where the mount namespace begins, and then the old beginning can be unmounted: what is not mounted
+cannot be reached by any trick with paths.
+"""
+
+import os
+from pathlib import Path
+
+from . import linux, terminal
+from .errors import ContainerError
+from .linux import MNT, MS
+
+SAFE = MS.MS_NOSUID | MS.MS_NODEV | MS.MS_NOEXEC
+DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
+LINKS = {
+    "ptmx": "pts/ptmx",
+    "fd": "/proc/self/fd",
+    "stdin": "/proc/self/fd/0",
+    "stdout": "/proc/self/fd/1",
+    "stderr": "/proc/self/fd/2",
+}
+# Docker's lists. Masked: what tells of the host's kernel and hardware, or (kcore) is its memory.
+MASKED = """
+    /proc/acpi /proc/asound /proc/interrupts /proc/kcore /proc/keys /proc/latency_stats /proc/sched_debug /proc/scsi
+    /proc/timer_list /proc/timer_stats /sys/devices/virtual/powercap /sys/firmware
+""".split()
+# Read-only: where root could set or trigger something for the whole machine.
+READ_ONLY = "/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger".split()
+
+
+def enter(rootfs: Path) -> None:
+    """Make the mount point `rootfs` the root of this mount namespace, furnish it, and let go of the host's files.
+
+    Needs mounts that are private already: pivot_root refuses (EINVAL) where a mount would show up elsewhere.
+    """
+    host = os.open("/", os.O_PATH | os.O_DIRECTORY)
+    linux.chdir(str(rootfs))
+    linux.pivot_root(".", ".")
+    # The host's root now lies upon ours, at the same place. Until it is taken away, "/dev" is the container's and
+    # "dev", relative to the working directory, the host's. It must stay until all is mounted: without root, the kernel
+    # lets us mount a /proc or /sys only where one can be seen already (mount_namespaces(7)).
+    os.fchdir(host)
+    os.close(host)
+    mount_all()
+    make_devices()
+    linux.umount(".", MNT.MNT_DETACH)
+    linux.chdir("/")
+    if not os.path.samefile("/", "/.."):
+        raise ContainerError(
+            "the host's files are still mounted: something changed the image while it was being started"
+        )
+    hide()
+
+
+def mount_all() -> None:
+    """Mount the kernel's own file systems, and memory for /dev and /dev/shm."""
+    mount_new("proc", "/proc", "proc", SAFE)
+    mount_new("sysfs", "/sys", "sysfs", SAFE | MS.MS_RDONLY)
+    if os.path.exists("sys/fs/cgroup/cgroup.controllers"):  # the host has cgroup v2, and v2 alone
+        mount_new("cgroup2", "/sys/fs/cgroup", "cgroup2", SAFE | MS.MS_RDONLY)
+    mount_new("tmpfs", "/dev", "tmpfs", MS.MS_NOSUID, "mode=755,size=65536k")
+    linux.mkdir("/dev/pts", 0o755)
+    terminal.mount_devpts()
+    mount_new("shm", "/dev/shm", "tmpfs", SAFE, "mode=1777,size=65536k")
+    mount_new("mqueue", "/dev/mqueue", "mqueue", SAFE)
+
+
+def mount_new(source: str, target: str, kind: str, flags: MS, data: str | None = None) -> None:
+    """Mount a file system on a directory, made if the image lacks it.
+
+    Not on a symbolic link of the image's: one to "/" would put the mount upon the host's root, and our umount would
+    then take away that mount, and leave the host.
+    """
+    if not os.path.lexists(target):
+        linux.mkdir(target, 0o755)
+    if os.path.islink(target) or not os.path.isdir(target):
+        raise ContainerError(f"the image's {target} is not a directory, so nothing can be mounted there")
+    linux.mount(source, target, kind, flags, data)
+
+
+def make_devices() -> None:
+    """Fill /dev. Where mknod(2) is not permitted, in a user namespace, the host's device is bound in its place.
+
+    As root not so: a container's chmod of a bound /dev/null would be a chmod of the host's.
+    """
+    for name, (major, minor) in DEVICES.items():
+        try:
+            linux.mknod(f"/dev/{name}", major, minor)
+            os.chmod(f"/dev/{name}", 0o666)  # mknod heeds the umask
+        except PermissionError:
+            bind_file(f"dev/{name}", f"/dev/{name}")
+    for name, target in LINKS.items():
+        linux.symlink(target, f"/dev/{name}")
+
+
+def bind_file(source: str, target: str) -> None:
+    """Make the file `source` appear as `target`, which is made empty to be mounted upon."""
+    os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW, 0o644))
+    linux.mount(source, target, None, MS.MS_BIND)
+
+
+def hide() -> None:
+    """Mask some of /proc and /sys, and make some read-only."""
+    for path in filter(os.path.exists, MASKED):
+        if os.path.isdir(path):
+            linux.mount("tmpfs", path, "tmpfs", SAFE | MS.MS_RDONLY)
+        else:
+            linux.mount("/dev/null", path, None, MS.MS_BIND)
+    for path in filter(os.path.exists, READ_ONLY):
+        # A bind mount takes over all flags; only a remount may change them, and must repeat those that stay.
+        linux.mount(path, path, None, MS.MS_BIND | MS.MS_REC)
+        linux.mount(None, path, None, SAFE | MS.MS_RDONLY | MS.MS_REMOUNT | MS.MS_BIND)

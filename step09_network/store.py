@@ -1,0 +1,110 @@
+"""Where the runtime keeps what outlives a command: JSON files and directories, with no daemon to look after them.
+
+Any command may be killed at any instant. So what takes time is made in a directory in `tmp/`, and renamed into
+place when it is whole. Its maker holds it locked; what lies there unlocked has no maker any more and is swept away.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from . import linux, tree
+from .errors import ContainerError
+
+
+def root() -> Path:
+    """The store: $MYDOCKER_ROOT, else /var/lib/mydocker, without root $XDG_DATA_HOME/mydocker."""
+    if chosen := os.environ.get("MYDOCKER_ROOT"):
+        return Path(chosen).absolute()
+    if os.geteuid() == 0:
+        return Path("/var/lib/mydocker")
+    data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    if data.startswith("~"):
+        raise ContainerError("you have no home directory to keep images in: set MYDOCKER_ROOT to a directory")
+    return Path(data) / "mydocker"
+
+
+def folder(name: str) -> Path:
+    """A directory of the store, made if missing.
+
+    Nobody else may enter the store: an image's setuid programs would be theirs to run.
+    """
+    if not root().exists():
+        with suppress(FileExistsError):
+            root().mkdir(parents=True)
+            root().chmod(0o700)
+    (root() / name).mkdir(exist_ok=True)
+    return root() / name
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds, or an empty dict if there is no such file."""
+    try:
+        value = json.loads(path.read_text())
+        if not isinstance(value, dict):
+            raise ValueError("not an object")
+        return value
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise ContainerError(f"{path} is damaged ({error}): mend it by hand, or remove it") from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a JSON file as a whole: a reader sees the old one or the new one, never a half."""
+    half = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        half.write_text(json.dumps(value, indent=2) + "\n")
+        half.rename(path)
+    finally:
+        half.unlink(missing_ok=True)
+
+
+def only_one(beginning: str, ids: list[str], what: str) -> str | None:
+    """The id that begins so, None if there is none. Raises ContainerError if there are several of `what`."""
+    matching = sorted(id for id in ids if id.startswith(beginning))
+    if len(matching) > 1:
+        raise ContainerError(f"{beginning}: several {what} begin so: {', '.join(matching)}")
+    return matching[0] if matching else None
+
+
+@contextmanager
+def owned(kind: str, name: str) -> Iterator[Path]:
+    """A new directory `kind`/`name` of our own: locked as long as we live, removed at the end if it is still there."""
+    parent = folder(kind)
+    with linux.locked(parent):  # nobody may sweep it before we have locked it
+        sweep(parent)
+        (parent / name).mkdir()
+        held = linux.lock(parent / name)
+    try:
+        yield parent / name
+    finally:
+        tree.remove(parent / name)
+        os.close(held)
+
+
+def users(thing: str) -> list[str]:
+    """The names of the containers on record, running or not, that use an image or volume: "image:ID", "volume:NAME"."""
+    configs = (read_json(directory / "config.json") for directory in folder("containers").iterdir())
+    return sorted(config["name"] for config in configs if config and thing in config["uses"])
+
+
+def is_held(directory: Path) -> bool:
+    """Whether somebody holds this directory locked for himself alone: as the runtime does with a container's."""
+    try:
+        with linux.locked(directory, shared=True, wait=False):
+            return False
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+
+
+def sweep(parent: Path) -> None:
+    """Remove what commands that were killed have left in `parent`."""
+    for leftover in parent.iterdir():
+        with suppress(BlockingIOError, FileNotFoundError), linux.locked(leftover, wait=False):
+            tree.remove(leftover)  # neither being made, nor just finished

@@ -1,0 +1,125 @@
+"""The pseudo-terminal behind -t (pty(7)): its slave end is the container's, its master end the runtime's.
+
+keyboard ─► caller's terminal (raw) ─► runtime ─► master │ slave ─► the command's 0, 1, 2
+screen   ◄─ caller's terminal       ◄─ runtime ◄─ master │ slave ◄─
+"""
+
+import fcntl
+import os
+import select
+import signal
+import termios
+import tty
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+
+from . import explain, linux
+from .guard import guarded
+from .linux import MS
+from .monitor import Log
+from .namespaces import ROOTLESS
+
+CHUNK = 65536  # bytes
+# Milliseconds. Python runs signal handlers between system calls: a handler whose signal comes just before a call that
+# blocks has to wait until that ends. So none blocks for longer than this.
+TICK = 200
+
+
+def mount_devpts() -> None:
+    """Give the container terminals of its own, numbered from /dev/pts/0 (kernel: filesystems/devpts.rst)."""
+    # gid 5 is the group `tty` on every distribution. Without root it is nobody's that we could name.
+    group = "" if ROOTLESS else ",gid=5"
+    options = f"newinstance,ptmxmode=0666,mode=0620{group}"
+    linux.mount("devpts", "/dev/pts", "devpts", MS.MS_NOSUID | MS.MS_NOEXEC, options)
+
+
+def become_terminal() -> int:
+    """Open a new terminal and make it this process's 0, 1, 2 and controlling terminal. Returns the master end.
+
+    Controlling is what makes job control and Ctrl-C work. Only the leader of a session may take a terminal as such,
+    and only if it has none: hence the setsid(2) before.
+    """
+    master, slave = os.openpty()
+    copy_size(slave)
+    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+    explain.call("ioctl", [slave, explain.Raw("TIOCSCTTY"), 0])
+    for standard in (0, 1, 2):
+        os.dup2(slave, standard)
+    os.close(slave)
+    return master
+
+
+def copy_size(terminal: int) -> None:
+    """Give `terminal` the size of the caller's window, if one of the standard streams is a window."""
+    window = next((fd for fd in (0, 1, 2) if os.isatty(fd)), None)
+    if window is not None:
+        termios.tcsetwinsize(terminal, termios.tcgetwinsize(window))
+
+
+def attend(master: int, ended: int, interactive: bool, log: Log) -> None:
+    """Be the go-between until the container has ended (its pidfd `ended` is readable); then close `master`.
+
+    Returns early when the caller's own terminal is gone.
+    """
+    keyboard = raw(0) if interactive else nullcontext()
+    # EIO: one of the two terminals has hung up. EPIPE: nobody reads our output.
+    with suppress(OSError, termios.error), os.fdopen(master, "rb", buffering=0), size_followed(master), keyboard:
+        relay(master, ended, interactive, log)
+
+
+@contextmanager
+def raw(fd: int) -> Iterator[None]:
+    """Have the terminal `fd` pass every key through unread (cfmakeraw in termios(3)); afterwards as it was.
+
+    Even SIGKILL of the runtime does not leave the user with a terminal that is deaf.
+    """
+    before = termios.tcgetattr(fd)
+    with guarded(lambda: termios.tcsetattr(fd, termios.TCSANOW, before), needs=fd):
+        tty.setraw(fd, termios.TCSANOW)
+        yield
+
+
+@contextmanager
+def size_followed(master: int) -> Iterator[None]:
+    """Give the container's terminal the size of the caller's window, now and whenever that changes (SIGWINCH)."""
+
+    before = signal.signal(signal.SIGWINCH, lambda *_: copy_size(master))
+    copy_size(master)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGWINCH, before)
+
+
+def relay(master: int, ended: int, interactive: bool, log: Log) -> None:
+    """Carry keys in and output out until the container has ended and all that it wrote is shown.
+
+    Nothing is written to `master` before it has room: a command that does not read its keys must not keep its output
+    from being shown, or both would wait for each other.
+    """
+    os.set_blocking(master, False)
+    keys = b""
+    while True:
+        poll = select.poll()
+        poll.register(ended, select.POLLIN)
+        poll.register(master, select.POLLIN | (select.POLLOUT if keys else 0))
+        if interactive and not keys:
+            poll.register(0, select.POLLIN)
+        ready = dict(poll.poll(TICK))
+        if 0 in ready and not (keys := os.read(0, CHUNK)):
+            return  # end of file: the caller's terminal has hung up
+        if keys and ready.get(master, 0) & select.POLLOUT:
+            keys = keys[os.write(master, keys) :]
+        if ready.get(master, 0) & (select.POLLIN | select.POLLHUP):
+            output = os.read(master, CHUNK)
+            log.write(output)
+            show(output)
+        elif ended in ready:
+            return
+
+
+def show(output: bytes) -> None:
+    """write(2) to standard output until all is written, also where it does not block."""
+    while output:
+        select.select([], [1], [])
+        output = output[os.write(1, output) :]

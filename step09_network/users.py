@@ -1,0 +1,90 @@
+"""Who the command runs as: names are looked up in the image's own files, passwd(5) and group(5).
+
+Called inside the container's root. The standard library's pwd would ask the host's name services.
+"""
+
+import os
+import stat
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from . import linux, namespaces
+from .errors import ContainerError
+
+LONGEST_FILE = 2**20  # bytes: the image may hold anything
+LARGEST_ID = 2**32 - 2  # -1, all bits set, means "leave as it is" to the kernel
+
+
+@dataclass(frozen=True)
+class User:
+    """A user as the kernel knows him, by numbers, and his home."""
+
+    uid: int
+    gid: int
+    groups: list[int] = field(default_factory=list)
+    home: str = "/"
+
+
+def find(wanted: str) -> User:
+    """The user that `USER[:GROUP]` means, each a name or a number. Raises ContainerError if there is no such name.
+
+    Without root the container has but one user, its root, who is the caller.
+    """
+    name, _, group = wanted.partition(":")
+    user = look_up(name or "0", group)
+    if namespaces.ROOTLESS and (user.uid or user.gid):
+        raise ContainerError("-u: without root the container's only user is root (you); leave -u out, or run as root")
+    return user
+
+
+def look_up(name: str, group: str) -> User:
+    """Find a user, and his group unless another is given, in the image's files.
+
+    A number need not be there; then the group is 0 and home is `/`, as in Docker.
+    """
+    entries = [fields for fields in table("/etc/passwd") if len(fields) >= 6 and fields[2].isdecimal()]
+    entry = next((fields for fields in entries if fields[0] == name), None) or next(
+        (fields for fields in entries if fields[2] == name), None
+    )
+    uid = number(entry[2] if entry else name, "user")
+    gid = number(entry[3], "group") if entry else 0
+    home = (entry[5] if entry else "") or "/"
+    if group:
+        return User(uid, find_group(group), [], home)
+    members = {number(fields[2], "group") for fields in groups() if entry and entry[0] in fields[3].split(",")}
+    return User(uid, gid, sorted(members - {gid}), home)
+
+
+def find_group(wanted: str) -> int:
+    """The number of a group, given by name or number."""
+    found = [fields[2] for fields in groups() if fields[0] == wanted]
+    return number(found[0] if found else wanted, "group")
+
+
+def groups() -> list[list[str]]:
+    """The entries of /etc/group: name, password, number, members."""
+    return [fields for fields in table("/etc/group") if len(fields) == 4 and fields[2].isdecimal()]
+
+
+def table(path: str) -> list[list[str]]:
+    """The fields of a file like passwd(5); none if the image has no such file."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        if stat.S_ISREG(os.stat(path).st_mode):  # a FIFO would keep us waiting
+            with open(path, "rb") as file:
+                return [os.fsdecode(line).split(":") for line in file.read(LONGEST_FILE).split(b"\n")]
+    return []
+
+
+def number(text: str, what: str) -> int:
+    """A user's or group's number. Raises ContainerError for a name: it was looked up before, and not found."""
+    if not (text.isascii() and text.isdecimal()):
+        raise ContainerError(f"{what} {text!r} is not in the image's /etc/{'passwd' if what == 'user' else 'group'}")
+    if len(text) > 10 or int(text) > LARGEST_ID:
+        raise ContainerError(f"{what} {text:.20}: at most {LARGEST_ID}")
+    return int(text)
+
+
+def become(user: User) -> None:
+    """Be this user from here on. Without root it can only be the one that we are."""
+    if not namespaces.ROOTLESS:
+        linux.become(user.uid, user.gid, [user.gid, *user.groups])
