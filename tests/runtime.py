@@ -94,7 +94,7 @@ class Runtime:
         """The whole command line of `run`."""
         own_network = b"--network" in map(os.fsencode, options)
         image = [self.image] if self.image else []
-        return [*self.command, "run", *self.modest[: 1 if own_network else None], *options, *image, *command]
+        return [*self.command, "run", *(self.modest[:1] if own_network else self.modest), *options, *image, *command]
 
     def popen(
         self,
