@@ -245,6 +245,7 @@ def load(directory: Path) -> Container:
     config, facts = (store.read_json(directory / f"{name}.json") for name in ("config", "state"))
     if not config:
         raise FileNotFoundError(f"{directory}: no such container any more")
+    config.setdefault("env", {})  # step 7 put it on record, and knew of none
     return Container(directory, config, facts, running="started" in facts and "exit_code" not in facts)
 
 

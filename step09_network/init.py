@@ -92,7 +92,8 @@ def connect(config: Config, channel: socket.socket) -> None:
         socket.send_fds(channel, [b"tty"], [master])
         os.close(master)
     elif not config.interactive:
-        null = os.open("/dev/null", os.O_RDONLY)
+        null = os.open("/dev/null", os.O_RDONLY | os.O_NONBLOCK)  # a running container may have put a FIFO there
+        os.set_blocking(null, True)
         os.dup2(null, 0)
 
 
