@@ -12,8 +12,10 @@ The container's own processes see it come. While it is still Python, /proc/PID/e
 could open that for writing would own the host (CVE-2019-5736, runc's). What protects us: the helper makes itself
 undumpable before it joins, and its child is born so. Then the kernel lets only those look into /proc/PID who have
 CAP_SYS_PTRACE where the process came from: ptrace(2), "Ptrace access mode checking". execve(2) makes it dumpable again,
-but then it is the container's program. One way remains: a program of the container's that is a script with the first
-line `#!/proc/self/exe` makes that execve start the interpreter. runc runs from a sealed copy of itself; we do not.
+but then it is the container's program: init.refuse_ourselves sees to it that it is none that leads back to us, such as
+a script with the first line `#!/proc/self/exe`. A process inside could still put one in its place between that look and
+execve. Then the second lock has to hold, that what is being executed cannot be written to. runc runs from a sealed copy
+of itself; for our Python that would double the time of each start.
 """
 
 import os
