@@ -277,6 +277,7 @@ def load(directory: Path) -> Container:
     config, facts = store.read_json(directory / "config.json"), read_state(directory)
     if not config:
         raise FileNotFoundError(f"{directory}: no such container any more")
+    config.setdefault("env", {})  # step 7 put it on record, and knew of none
     return Container(directory, config, facts, running="started" in facts and "exit_code" not in facts)
 
 

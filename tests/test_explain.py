@@ -24,7 +24,7 @@ pytestmark = pytest.mark.ours_alone("Podman has no --explain")
 
 COVERED = """
     clone mount umount2 pivot_root chroot chdir mkdir rmdir mknod symlink rename sethostname prctl close_range unshare
-    capset setgroups setresuid setresgid ioctl execve write open_tree mount_setattr move_mount
+    capset setgroups setresuid setresgid setns ioctl execve write open_tree mount_setattr move_mount
 """.split()
 BEFORE = ("execve(", "echo ", "ip ")
 LINE = re.compile(r"\[(\w+)\] (.*)\n")
@@ -72,7 +72,7 @@ def owed(call: strace.Call, store: str) -> bool:
         case "ioctl":
             return "SIOCSIFFLAGS" in arguments or "TIOCSCTTY" in arguments
         case "prctl":
-            return "PR_SET_PDEATHSIG" in arguments or "PR_CAPBSET_DROP" in arguments
+            return re.match("PR_SET_PDEATHSIG|PR_CAPBSET_DROP|PR_SET_DUMPABLE", arguments) is not None
         case "clone":  # not fork(2) by the C library: a helper, such as gives the caller's terminal back
             return "CLONE_CHILD_SETTID" not in arguments and "CLONE_VM" not in arguments
         case "rmdir" if call.result.startswith("-1"):  # a cgroup that was not empty yet: it is tried again

@@ -194,7 +194,7 @@ def test_an_import_fails_at_any_call(runtime: Runtime, trace: Path, tmp_path: Pa
         before, there = there, listed()
         if result.code == 0:
             assert {result.text} == there - before, point
-        elif result.code in (137, 143) and not point.inside:
+        elif result.code in (137, 143):  # struck itself: perhaps while it cleaned up after its child
             assert len(there - before) <= 1, point
         else:
             failed_well(runtime, result, point)
