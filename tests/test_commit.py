@@ -256,7 +256,7 @@ def test_which_container_is_meant(runtime: Runtime, tmp_path: Path) -> None:
         for wrong in ("nonesuch", "", one.id + "0", "/", "../images", one.id[0]):
             said = own.refusal(own.call("commit", wrong, "made"))
             assert f"{wrong!r}" in said
-        assert runtime.step >= 7 or (one.id in said and two.id in said)  # then it tells their names
+            assert runtime.step >= 7 or (one.id in said and two.id in said)  # then it tells their names
             assert ("several" in said) == (wrong == one.id[0])
         shared = next(n for n in range(13) if one.id[:n] != two.id[:n])
         assert commit(own, two, "-q", two.id[:shared], "made") in listed(own)
