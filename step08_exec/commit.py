@@ -58,6 +58,7 @@ def read(directory: Path, use: Callable[[Path, Progress], int], progress: Progre
             cleanup.enter_context(linux.locked(directory, shared=True, wait=False))
         except (BlockingIOError, FileNotFoundError):
             raise ContainerError(f"{directory.name}: it has just ended, and its files are gone") from None
+        cleanup.enter_context(linux.locked(directory / "upper", shared=True))  # for who removes it holds the other, too
         if not cleanup.enter_context(cgroups.frozen(directory.name)) and state.load(directory).running:
             complain(
                 "there is no cgroup freezer to pause the container with: what it writes meanwhile may be half there"

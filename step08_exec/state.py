@@ -154,6 +154,8 @@ def close(directory: Path) -> None:
 
 def discard(directory: Path) -> None:
     """Remove a container's record, layer and name."""
+    with suppress(FileNotFoundError), linux.locked(directory / "upper"):
+        pass  # no `commit` reads it any more
     with store.owned("tmp", os.urandom(6).hex()) as work, linux.locked(directory.parent):
         name = store.read_json(directory / "config.json").get("name")
         linux.rename(directory, work / directory.name)
