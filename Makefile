@@ -33,7 +33,7 @@ test-v2: ## step 2's tests (or STEP's) and a look at every step under cgroup v2 
 	@tools/setup.sh v2
 	@.venv/bin/python tests/vm/machine.py --timeout 1200 --env MYDOCKER_TEST_SLOWNESS=5 \
 		.venv/bin/python -m pytest -n 2 -m v2 --timeout 500 \
-		-k "not podman and (smoke or step$(if $(STEP),$(NN),02))" tests/test_smoke.py tests/test_cgroups*.py $(ARGS)
+		-k "not podman and (smoke or step$(if $(STEP),$(NN),02))" tests/test_smoke.py tests/test_cgroups*.py tests/test_commit.py $(ARGS)
 
 lint: ## ruff, mypy --strict, shellcheck, and that the chain of steps is whole
 	@tools/setup.sh lint

@@ -13,7 +13,7 @@ import errno
 import os
 from pathlib import Path
 
-from . import linux, namespaces, store, tree
+from . import linux, store, tree
 from .errors import ContainerError
 from .linux import MS
 
@@ -22,7 +22,10 @@ UNABLE = (errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.ENOSYS, errno.EREMO
 
 def prepare(directory: Path, image: Path) -> None:
     """Make a layer for one container, in its `directory`, over the root file system of `image`."""
-    (directory / "lower").symlink_to(image)
+    try:
+        (directory / "lower").symlink_to(image)
+    except PermissionError as error:  # vfat, exfat: they have no links, and no layers either
+        raise refusal(error, directory) from None
     for name in ("upper", "work", "merged"):  # work: where the kernel prepares what it then renames into upper
         (directory / name).mkdir()
     tree.keep_metadata(image, directory / "upper")  # the container's `/` has its owner and mode from upper
@@ -35,14 +38,26 @@ def mount(directory: Path) -> Path:
     """
     # The options separate paths by commas and colons, which may also occur in a path; in these, relative ones, none do.
     linux.chdir(str(directory))
-    options = "lowerdir=lower,upperdir=upper,workdir=work"
-    if namespaces.ROOTLESS:
-        options += ",userxattr"  # marks go into attributes that root of a user namespace may write: user.overlay.*
     try:
+        options = f"lowerdir=lower,upperdir=upper,workdir=work{attributes()}"
         linux.mount("overlay", "merged", "overlay", MS.MS_NODEV, options)
     except OSError as error:
         raise refusal(error, directory) from None
     return directory / "merged"
+
+
+def attributes() -> str:
+    """The option that says where the kernel keeps its marks: in the extended attributes trusted.overlay.* or, as those
+    are the real root's, in user.overlay.* (userxattr). Tried out, for we may be root of somebody else's user namespace.
+
+    Raises OSError if files have no attributes here. The kernel would mount even so, and fail when a directory goes.
+    """
+    try:
+        os.setxattr("work", "trusted.overlay.try", b"")
+        return ""
+    except PermissionError:
+        os.setxattr("work", "user.overlay.try", b"")
+        return ",userxattr"
 
 
 def refusal(error: OSError, directory: Path) -> ContainerError:

@@ -67,7 +67,7 @@ def only_one(beginning: str, ids: list[str], what: str) -> str | None:
     """The id that begins so, None if there is none. Raises ContainerError if there are several of `what`."""
     matching = sorted(id for id in ids if id.startswith(beginning))
     if len(matching) > 1:
-        raise ContainerError(f"{beginning}: several {what} begin so: {', '.join(matching)}")
+        raise ContainerError(f"{beginning!r}: several {what} begin so: {', '.join(matching)}")
     return matching[0] if matching else None
 
 

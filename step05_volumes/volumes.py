@@ -23,7 +23,7 @@ from .errors import ContainerError, sentence
 from .linux import MOUNT_ATTR
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}", re.ASCII)  # as Docker
-MODES = {"": False, "ro": True, "rw": False}
+MODES = ("ro", "rw")
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ def parse(specifications: list[str]) -> list[Volume]:
 
 def parse_one(text: str) -> Volume:
     """One specification."""
-    source, target, mode, *more = [*text.split(":"), "", ""]
-    if any(more) or mode not in MODES:
+    source, target, *mode = text.split(":") if ":" in text else (text, "")
+    if mode and (len(mode) > 1 or mode[0] not in MODES):
         raise ContainerError(f"-v {text!r}: the mode is ro or rw, not {text.split(':', 2)[2]!r}")
     if not source or not target:
         raise ContainerError(f"-v {text!r}: give SRC:DST, a path or volume's name here and a path in the container")
@@ -66,13 +66,18 @@ def parse_one(text: str) -> Volume:
     target = f"/{os.path.normpath(target).lstrip('/')}"
     if target == "/":
         raise ContainerError(f"-v {text!r}: / would hide all of the container's files; take a directory below it")
-    if Path(target).parts[1] in ("proc", "sys"):
-        raise ContainerError(f"-v {text!r}: /{Path(target).parts[1]} is the kernel's; take another place")
+    if not may_be_covered(target):
+        raise ContainerError(f"-v {text!r}: /{Path(target).parts[1]} is the runtime's to furnish; take another place")
     if "/" in source or source in (".", ".."):
         source = os.path.abspath(source)
     elif not NAME.fullmatch(source):
         raise ContainerError(f"-v {text!r}: {source!r} is no volume's name (letters, digits, _.-); a path has a /")
-    return Volume(source, target, MODES[mode])
+    return Volume(source, target, read_only=mode == ["ro"])
+
+
+def may_be_covered(target: str) -> bool:
+    """Whether a volume may lie at this path: not at what makes it a container. In /dev it may, but not upon it."""
+    return target not in ("/", "/dev") and Path(target).parts[1] not in ("proc", "sys")
 
 
 # ---- outside ----
@@ -94,7 +99,7 @@ def make_source(path: Path) -> None:
     """Make a missing directory of the host's, as Docker does. Raises ContainerError if there is no way to read it."""
     try:
         if not os.path.lexists(path):
-            path.mkdir(parents=True)
+            path.mkdir(parents=True, exist_ok=True)  # another container may want the same one, this instant
         kind = path.stat().st_mode
     except OSError as error:
         raise ContainerError(f"-v: {sentence(error)}") from None
@@ -123,10 +128,11 @@ def fill(work: Path, target: str, image: Path) -> None:
     """
 
     def copy() -> int:
-        os.chdir(work)
-        os.chroot(image)
+        linux.chdir(str(work))
+        linux.told("chroot", [image], os.chroot, image)
+        os.umask(0o022)  # the container's users are not the caller
         if os.path.isdir(target):
-            tree.copy(Path(target), Path("data"), lambda size: None)
+            tree.copy(Path(os.path.realpath(target)), Path("data"), lambda size: None)
         else:
             os.mkdir("data", 0o755)
         return 0
@@ -146,9 +152,9 @@ def listing() -> list[str]:
 
 def remove(name: str) -> None:
     """Remove a volume and all that is in it. Raises ContainerError if there is none, or a container uses it."""
-    if not NAME.fullmatch(name) or not directory(name).exists():
-        raise ContainerError(f"{name}: no such volume; there are: {', '.join(listing()) or 'none'}")
     with linux.locked(store.folder("volumes")):
+        if not NAME.fullmatch(name) or not directory(name).exists():
+            raise ContainerError(f"{name}: no such volume; there are: {', '.join(listing()) or 'none'}")
         try:
             lock = linux.lock(directory(name), wait=False)
         except BlockingIOError:
@@ -192,7 +198,7 @@ def put_down(volumes: list[Volume], picked: list[int]) -> None:
 def make_target(target: str, is_directory: bool) -> str:
     """Where `target` really is, links followed; made in the container's layer if it is missing."""
     real = os.path.realpath(target)
-    if Path(real).parts[1:2] in (("proc",), ("sys",), ()):
+    if not may_be_covered(real):
         raise ContainerError(f"-v: {target} leads to {real} in this image, which is not to be covered")
     folder = Path(real) if is_directory else Path(real).parent
     for missing in reversed([path for path in (folder, *folder.parents) if not path.exists()]):

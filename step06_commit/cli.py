@@ -134,12 +134,13 @@ def commit_(
     with progress_bar("committing") as progress:
         if name is not None and output is None:
             made, size = commit.to_image(reference, name, progress)
-            print(made if quiet else f"{images.parse(name)} {made} {in_units(size)}")
+            report = made if quiet else f"{images.parse(name)} {made} {in_units(size)}"
         elif output is not None and name is None:
             size = commit.to_archive(reference, output, progress)
-            print(output if quiet else f"{output} {in_units(size)}")
+            report = str(output) if quiet else f"{output} {in_units(size)}"
         else:
             raise ContainerError("commit CONTAINER IMAGE makes an image, commit CONTAINER -o FILE an archive: give one")
+    print(report)
 
 
 volume_app = typer.Typer(help="Volumes of the store.", rich_markup_mode=None)

@@ -121,7 +121,12 @@ def listing() -> list[Image]:
 
 
 def remove(reference: str) -> list[str]:
-    """Take away a name; with its last name, or by its id, the image itself. Returns what was done, a line each."""
+    """Take away a name; with its last name, or by its id, the image itself. Returns what was done, a line each.
+
+    The layers of containers that were killed go as well: who removes wants room.
+    """
+    with linux.locked(store.folder("layers")):
+        store.sweep(store.folder("layers"))
     with linux.locked(store.folder("images")):
         image = find(reference)
         by_name = ID.fullmatch(reference) is None or f"{reference}:latest" in names()

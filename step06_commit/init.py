@@ -31,9 +31,11 @@ def main(config: Config, directory: Path, channel: socket.socket) -> NoReturn:
         set_up(config, directory, channel)
         user = users.find(config.user)
         enter(config.workdir)
+        env = environment(config, user.home)
+        refuse_ourselves(find_program(config.command[0], env["PATH"]))  # before we may no longer read it
         drop_privileges(user, config.tty)
         linux.prctl(PR.PR_SET_PDEATHSIG, signal.SIGKILL, "SIGKILL")  # if the guard is killed with the runtime
-        execute(config.command, environment(config, user.home))
+        execute(config.command, env)
     except ContainerError as error:
         channel.send(f"{error.code} {error}".encode(errors="surrogateescape"))
     except OSError as error:
@@ -132,6 +134,22 @@ def execute(command: list[str], env: dict[str, str]) -> NoReturn:
         raise ContainerError(f"{path}: the interpreter or loader that it names was not found", 127) from None
     except OSError as error:
         raise ContainerError(f"{path}: cannot be executed: {error.strerror}", 126) from None
+
+
+def refuse_ourselves(path: str, depth: int = 0) -> None:
+    """Raise ContainerError if to execute `path` would be to execute /proc/self/exe: the host's Python, as we still are.
+
+    A link can lead there, and so can the first line of a script. Whoever executes it holds a descriptor of a file
+    outside, which he could write to when nobody executes it any more (CVE-2019-5736, runc's). That is the second lock:
+    the runtime executes it as long as the container lives, and Linux (but for 6.11 and 6.12) then refuses with ETXTBSY.
+    """
+    if os.path.samefile(path, "/proc/self/exe"):
+        raise ContainerError(f"{path}: that is the runtime itself, a program outside the container", 126)
+    with open(path, "rb") as file:
+        first = file.read(256).split(b"\n")[0]
+    interpreter = first[2:].split()[:1] if first.startswith(b"#!") else []
+    if interpreter and os.path.isfile(interpreter[0]) and depth < 5:  # the kernel follows no further, either
+        refuse_ourselves(os.fsdecode(interpreter[0]), depth + 1)
 
 
 def find_program(name: str, path: str) -> str:

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,12 @@ from . import linux, tree
 from .errors import ContainerError
 
 
+@cache
 def root() -> Path:
-    """The store: $MYDOCKER_ROOT, else /var/lib/mydocker, without root $XDG_DATA_HOME/mydocker."""
+    """The store: $MYDOCKER_ROOT, else /var/lib/mydocker, without root $XDG_DATA_HOME/mydocker.
+
+    A relative path counts from where we were started, wherever we have moved since.
+    """
     if chosen := os.environ.get("MYDOCKER_ROOT"):
         return Path(chosen).absolute()
     if os.geteuid() == 0:
@@ -67,7 +72,7 @@ def only_one(beginning: str, ids: list[str], what: str) -> str | None:
     """The id that begins so, None if there is none. Raises ContainerError if there are several of `what`."""
     matching = sorted(id for id in ids if id.startswith(beginning))
     if len(matching) > 1:
-        raise ContainerError(f"{beginning}: several {what} begin so: {', '.join(matching)}")
+        raise ContainerError(f"{beginning!r}: several {what} begin so: {', '.join(matching)}")
     return matching[0] if matching else None
 
 
@@ -78,18 +83,19 @@ def owned(kind: str, name: str) -> Iterator[Path]:
     with linux.locked(parent):  # nobody may sweep it before we have locked it
         sweep(parent)
         (parent / name).mkdir()
-        held = linux.lock(parent / name)
+        held = linux.lock(parent / name, shared=True)
     try:
         yield parent / name
     finally:
-        tree.remove(parent / name)
         os.close(held)
+        with suppress(FileNotFoundError), linux.locked(parent / name):  # once nobody else, as a commit, holds it
+            tree.remove(parent / name)
 
 
 def is_held(directory: Path) -> bool:
-    """Whether somebody holds this directory locked for himself alone: as the runtime does with a container's."""
+    """Whether somebody holds this directory: as the runtime does with a container's."""
     try:
-        with linux.locked(directory, shared=True, wait=False):
+        with linux.locked(directory, wait=False):
             return False
     except FileNotFoundError:
         return False

@@ -5,6 +5,7 @@ directory `mydocker/<id>` in the tree; its limits are files there, and writing a
 Kernel documents: admin-guide/cgroup-v1/, admin-guide/cgroup-v2.rst.
 """
 
+import fcntl
 import math
 import os
 import re
@@ -122,8 +123,9 @@ def frozen(name: str) -> Iterator[bool]:
     with ExitStack() as cleanup:
         thaw = os.open(directory / switch, os.O_WRONLY)
         cleanup.callback(os.close, thaw)
-        cleanup.enter_context(guarded(lambda: os.write(thaw, off.encode()), needs=thaw))
-        cleanup.callback(linux.write_file, directory / switch, off)
+        fcntl.flock(thaw, fcntl.LOCK_EX)  # one after another, or the first to end would thaw it under the second
+        cleanup.enter_context(guarded(lambda: os.write(thaw, off.encode()), needs=thaw))  # it holds the lock, too
+        cleanup.callback(let_go, directory / switch, off)
         for _ in range(1000):
             linux.write_file(directory / switch, on)
             if reached in (directory / status).read_text():
@@ -132,6 +134,12 @@ def frozen(name: str) -> Iterator[bool]:
         else:
             raise ContainerError(f"{name}: cannot be paused: a process in it does not stop, perhaps waiting for a disk")
         yield True
+
+
+def let_go(switch: Path, off: str) -> None:
+    """Let frozen processes go on; if somebody has killed the container and swept its cgroup away, nobody is there."""
+    with suppress(FileNotFoundError):
+        linux.write_file(switch, off)
 
 
 # What the user asked for, and what the kernel takes

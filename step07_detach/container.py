@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import cgroups, explain, images, init, linux, monitor, namespaces, overlay, state, terminal, volumes
+from . import cgroups, explain, images, init, linux, monitor, namespaces, overlay, state, store, terminal, volumes
 from .config import Config
 from .errors import ContainerError, sentence
 from .guard import guarded
@@ -46,6 +46,7 @@ def detach(config: Config) -> None:
         try:
             os.close(news)
             os.setsid()  # out of reach of the caller's Ctrl-C, and of the end of his session
+            os.environ["MYDOCKER_ROOT"] = str(store.root())  # a relative path means nothing where the monitor goes
             run(config, telling)
         except ContainerError as error:
             os.write(telling, f"{error.code} {error}".encode(errors="surrogateescape"))
@@ -80,18 +81,17 @@ def run(config: Config, telling: int = -1) -> int:
         cleanup.enter_context(signals_forwarded(child))
         master = start(child)
         state.note(directory, started=time.time())
+        log = monitor.Log(str(directory))  # now: whoever reads the id may read the log
         if config.detach:
             os.write(telling, b"0")
-            monitor.become(
-                str(directory), min(sources), child.pidfd, {telling, child.channel.fileno(), *explain.descriptor()}
-            )
-        log = monitor.Log(str(directory))
+            dropped = {telling, child.channel.fileno(), log.data, log.times, *explain.descriptor()}
+            monitor.become(str(directory), min(sources), child.pidfd, dropped)
         if master is not None:
             terminal.attend(master, child.pidfd, config.interactive, log)
             kill(child)  # it has ended, unless the caller's terminal went away first
         monitor.relay(log, sources, child.pidfd)
         code = wait(child)
-        state.note(directory, exit_code=code, finished=time.time())
+        state.note_end(directory, code)
         if config.limits.memory is not None:
             cgroup.complain_of_memory()
         return code
@@ -99,7 +99,7 @@ def run(config: Config, telling: int = -1) -> int:
 
 def finish(directory: str, code: int) -> None:
     """What the monitor has left to do when its container has ended: what `run` does by its ExitStack."""
-    state.note(Path(directory), exit_code=code, finished=time.time())
+    state.note_end(Path(directory), code)
     cgroups.remove_all(Path(directory).name)
     state.close(Path(directory))
 

@@ -51,7 +51,11 @@ def appearing(file: Path) -> Iterator[IO[bytes]]:
         with open(fd, "wb") as target:
             yield target
             if not half.exists():
-                os.link(f"/proc/self/fd/{fd}", half, src_dir_fd=fd, follow_symlinks=True)
+                try:
+                    os.link(f"/proc/self/fd/{fd}", file, src_dir_fd=fd, follow_symlinks=True)
+                    return
+                except FileExistsError:  # only rename(2) puts a file in the place of another
+                    os.link(f"/proc/self/fd/{fd}", half, src_dir_fd=fd, follow_symlinks=True)
             half.rename(file)
     finally:
         half.unlink(missing_ok=True)
@@ -67,6 +71,7 @@ def pack(root: Path, file: IO[bytes], compress: Callable[[IO[bytes]], Any], prog
     kind: Any = {"mode": "w|", "format": tarfile.PAX_FORMAT, "copybufsize": CHUNK, "bufsize": CHUNK}
     with compress(file) as target, tarfile.open(fileobj=target, **kind) as archive:
         for name, path, info in walk(root):
+            archive.members.clear()  # type: ignore[attr-defined]  # or they would fill the memory
             first = links.setdefault((info.st_dev, info.st_ino), name)
             member = describe(name, path, info)
             if first != name and not stat.S_ISDIR(info.st_mode):

@@ -97,6 +97,7 @@ class Unpacker:
         """Unpack all members; the metadata of directories last, as filling a directory changes its times."""
         while (member := self.archive.next()) is not None:
             self.archive.members.clear()  # type: ignore[attr-defined]  # or they would fill the memory
+            member.name = member.pax_headers.get("GNU.sparse.name", member.name)  # else at times where its pieces are
             path = os.path.normpath(f"/{member.name}")
             try:
                 try:

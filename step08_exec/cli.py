@@ -155,6 +155,7 @@ def list_images(
 @app.command()
 def rmi(references: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Names or ids.")]) -> int:
     """Remove images."""
+    state.sweep()  # who was killed uses nothing any more
     return each(references, lambda reference: print(*images.remove(reference), sep="\n"))
 
 
@@ -171,12 +172,13 @@ def commit_(
     with progress_bar("committing") as progress:
         if name is not None and output is None:
             made, size = commit.to_image(reference, name, progress)
-            print(made if quiet else f"{images.parse(name)} {made} {in_units(size)}")
+            report = made if quiet else f"{images.parse(name)} {made} {in_units(size)}"
         elif output is not None and name is None:
             size = commit.to_archive(reference, output, progress)
-            print(output if quiet else f"{output} {in_units(size)}")
+            report = str(output) if quiet else f"{output} {in_units(size)}"
         else:
             raise ContainerError("commit CONTAINER IMAGE makes an image, commit CONTAINER -o FILE an archive: give one")
+    print(report)
 
 
 Containers = Annotated[list[str], typer.Argument(metavar="CONTAINER...", help="Names or ids, or beginnings of these.")]
@@ -260,7 +262,7 @@ def logs_(
 def stop(
     references: Containers,
     patience: Annotated[
-        float, typer.Option("-t", "--time", metavar="SECONDS", min=0, help="How long before it is killed.")
+        int, typer.Option("-t", "--time", metavar="SECONDS", min=0, max=10**6, help="How long before it is killed.")
     ] = 10,
 ) -> int:
     """Ask containers to end (SIGTERM), and kill those that do not."""
@@ -432,6 +434,7 @@ def remove_volumes(
     names: Annotated[list[str], typer.Argument(metavar="VOLUME...", help="Names of volumes.")],
 ) -> int:
     """Remove volumes, and all that is in them."""
+    state.sweep()
 
     def remove(name: str) -> None:
         volumes.remove(name)

@@ -25,7 +25,7 @@ def parse(files: list[Path], settings: list[str]) -> dict[str, str]:
 def lines_of(file: Path) -> list[str]:
     """The settings in a file: one on a line; not those that are empty or begin with #."""
     try:
-        lines = os.fsdecode(file.read_bytes()).split("\n")
+        lines = [line.removesuffix("\r") for line in os.fsdecode(file.read_bytes()).split("\n")]
     except OSError as error:
         raise ContainerError(f"--env-file {str(file)!r}: {error.strerror}") from None
     return [line.lstrip() for line in lines if line.strip() and not line.lstrip().startswith("#")]

@@ -4,6 +4,7 @@ import io
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from . import state, store
@@ -58,14 +59,17 @@ def start_of_tail(log: int, lines: int) -> int:
 def stamped(container: state.Container, pieces: Iterator[tuple[int, bytes]]) -> Iterator[bytes]:
     """The same, with the time at which it was written before each line: RFC 3339, in UTC."""
     begins = True
-    with open(container.directory / "log.times", "rb") as file:
+    with suppress(FileNotFoundError), open(container.directory / "log.times", "rb") as file:
         written = 0  # nanoseconds since 1970
         following = b""
         for start, data in pieces:
             offset = start
             for line in io.BytesIO(data):
-                while (following := following or file.read(TIME.size)) and TIME.unpack(following)[0] <= offset:
-                    written, following = TIME.unpack(following)[1], b""
+                while len(following := following or file.read(TIME.size)) == TIME.size:
+                    begin, when = TIME.unpack(following)
+                    if begin > offset:
+                        break
+                    written, following = when, b""
                 if begins:
                     yield f"{datetime.fromtimestamp(written // 10**9, UTC):%Y-%m-%dT%H:%M:%S}".encode()
                     yield f".{written % 10**9:09}Z ".encode()

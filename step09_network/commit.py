@@ -9,10 +9,11 @@ import mmap
 import os
 import struct
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from . import cgroups, images, init, linux, overlay, pack, state, store, worker
-from .errors import complain
+from .errors import ContainerError, complain
 from .images import Progress
 from .linux import CLONE
 
@@ -40,7 +41,10 @@ def to_archive(reference: str, file: Path, progress: Progress) -> int:
 
 
 def read(directory: Path, use: Callable[[Path, Progress], int], progress: Progress) -> int:
-    """Have a process `use` the container's root, while the container stands still. Returns what that returns."""
+    """Have a process `use` the container's root, while the container stands still. Returns what that returns.
+
+    The container may end even so, where nothing holds it or somebody kills it. Its layer then waits for us.
+    """
     done = mmap.mmap(-1, 8)  # bytes so far: memory that both processes share
 
     def work() -> int:
@@ -49,8 +53,13 @@ def read(directory: Path, use: Callable[[Path, Progress], int], progress: Progre
         root = overlay.mount_read_only(directory)
         return use(root, lambda size, _: struct.pack_into("=q", done, 0, size))
 
-    with cgroups.frozen(directory.name) as stands_still:
-        if not stands_still and state.load(directory).running:
+    with ExitStack() as cleanup:
+        try:
+            cleanup.enter_context(linux.locked(directory, shared=True, wait=False))
+        except (BlockingIOError, FileNotFoundError):
+            raise ContainerError(f"{directory.name}: it has just ended, and its files are gone") from None
+        cleanup.enter_context(linux.locked(directory / "upper", shared=True))  # for who removes it holds the other, too
+        if not cleanup.enter_context(cgroups.frozen(directory.name)) and state.load(directory).running:
             complain(
                 "there is no cgroup freezer to pause the container with: what it writes meanwhile may be half there"
             )

@@ -12,7 +12,10 @@ The container's own processes see it come. While it is still Python, /proc/PID/e
 could open that for writing would own the host (CVE-2019-5736, runc's). What protects us: the helper makes itself
 undumpable before it joins, and its child is born so. Then the kernel lets only those look into /proc/PID who have
 CAP_SYS_PTRACE where the process came from: ptrace(2), "Ptrace access mode checking". execve(2) makes it dumpable again,
-but then it is the container's program.
+but then it is the container's program: init.refuse_ourselves sees to it that it is none that leads back to us, such as
+a script with the first line `#!/proc/self/exe`. A process inside could still put one in its place between that look and
+execve. Then the second lock has to hold, that what is being executed cannot be written to. runc runs from a sealed copy
+of itself; for our Python that would double the time of each start.
 """
 
 import os
@@ -46,9 +49,12 @@ def run(container: state.Container, config: Config) -> int:
         cleanup.callback(os.close, process)
         sources, ends = ({}, []) if config.tty else monitor.pipes(False)
         child = cleanup.enter_context(joined(config, process, ends))
-        cgroups.join(container.id, child.pid)
-        cleanup.enter_context(signals_forwarded(child))
-        master = start(child)
+        try:
+            cgroups.join(container.id, child.pid)
+            cleanup.enter_context(signals_forwarded(child))
+            master = start(child)
+        except (ProcessLookupError, ConnectionResetError):  # it died with the container, before it had read its "go"
+            raise ContainerError(f"{config.name}: it has just ended") from None
         if master is not None:
             terminal.attend(master, child.pidfd, config.interactive, NoLog())
             kill(child)  # it has ended, unless the caller's terminal went away first
@@ -68,10 +74,12 @@ def joined(config: Config, process: int, ends: list[int]) -> Iterator[Child]:
                 join(config, process, its, ends)
         for end in ends:
             os.close(end)
-        word = os.fsdecode(ours.recv(terminal.CHUNK))
         os.waitpid(helper, 0)
-        if not word.isdecimal():
-            raise ContainerError(word or "the process that should join the container was killed")
+        word = b""
+        with suppress(BlockingIOError):  # no word: it was killed, and its child still holds the channel open
+            word = ours.recv(terminal.CHUNK, socket.MSG_DONTWAIT)
+        if not word.isdigit():
+            raise ContainerError(os.fsdecode(word) or "the process that should join the container was killed")
         child = Child(int(word), os.pidfd_open(int(word)), ours)
         try:
             with guarded(lambda: kill(child), needs=child.pidfd):
@@ -90,6 +98,8 @@ def join(config: Config, process: int, channel: socket.socket, ends: list[int]) 
         if pid == 0:
             init.main(config, None, channel, ends)
         channel.send(str(pid).encode())
+    except ProcessLookupError:
+        channel.send(os.fsencode(f"{config.name}: it has just ended"))
     except ContainerError as error:
         channel.send(os.fsencode(str(error)))
     except OSError as error:

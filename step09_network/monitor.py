@@ -11,7 +11,10 @@ import select
 import struct
 import sys
 import time
-from typing import NoReturn
+
+TYPE_CHECKING = False  # typing itself would cost a megabyte; mypy takes this variable for true
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 CHUNK = 65536  # bytes
 TICK = 200  # milliseconds: see terminal.py
@@ -85,24 +88,28 @@ def pass_on(log: Log, source: int, target: int) -> bool:
     log.write(data)
     try:
         while data and target != -1:
-            data = data[os.write(target, data) :]
-    except BlockingIOError:
-        select.select([], [target], [])
-        os.write(target, data)
+            try:
+                data = data[os.write(target, data) :]
+            except BlockingIOError:
+                select.select([], [target], [])
     except OSError:
         return False  # nobody reads it any more: so the command is told, by SIGPIPE
     return True
 
 
-def become(directory: str, source: int, ended: int, dropped: set[int]) -> NoReturn:
-    """Become this file as a program of its own. All descriptors stay open, but for those to be dropped."""
+def become(directory: str, source: int, ended: int, dropped: set[int]) -> "NoReturn":
+    """Become this file as a program of its own. Our descriptors stay open, but for those to be dropped.
+
+    The caller's do not: what he has locked or piped would else be held as long as the container runs. Which are his?
+    Those that came to us by exec, so that they can be inherited; what Python opens is close-on-exec.
+    """
     null = os.open("/dev/null", os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)
     os.chdir("/")
     for name in os.listdir("/proc/self/fd"):
-        if (fd := int(name)) not in dropped and os.path.exists(f"/proc/self/fd/{fd}"):
-            os.set_inheritable(fd, True)
+        if (fd := int(name)) > 2 and os.path.exists(f"/proc/self/fd/{fd}"):
+            os.set_inheritable(fd, not os.get_inheritable(fd) and fd not in dropped)
     path = ":".join(map(os.path.abspath, sys.path))
     words = ["-I", "-S", os.path.abspath(__file__), directory, str(source), str(ended), __package__ or "", path]
     os.execv(sys.executable, [sys.executable, *words])

@@ -1,7 +1,8 @@
 """Containers on record: what `ps` shows is read from files, as in the book, and nobody has to be asked.
 
     containers/<id>/   config.json    what was asked for; never changes
-                       state.json     its PID, when it began, when and how it ended
+                       state.json     its PID, and when it began
+                       end.json       when and how it ended
                        log …          what it has written (monitor.py)
                        upper …        its layer (overlay.py)
     names/<name>       a link to it: symlink(2) fails if the name is taken
@@ -13,6 +14,7 @@ Who looks after a container (its monitor) holds a lock on its directory. The ker
 dies, however it dies. So what is in `live` unlocked has been left alone: then the next command puts the record right.
 """
 
+import json
 import os
 import random
 import re
@@ -39,6 +41,7 @@ NOUNS = """
     ant badger bear beaver bee bison camel crane crow deer dolphin duck eagle falcon ferret finch fox frog goose hare
     heron horse koala lark lion lynx mole moose otter owl panda puffin raven robin seal sparrow swan tiger turtle whale
 """.split()
+END = 80  # bytes that end.json has from the beginning
 LOST = 255  # the exit code of which nobody learned, as in Docker
 KILLED = 128 + signal.SIGKILL
 
@@ -138,10 +141,11 @@ def recorded(config: Config, image: Path) -> Iterator[Path]:
         link.unlink(missing_ok=True)  # its container is gone
         live(config.id).symlink_to(f"../containers/{config.id}")
         directory.mkdir()
-        held = linux.lock(directory)
+        held = linux.lock(directory, shared=True)
         uses = [f"image:{image.parent.name}", *(f"volume:{one.source}" for one in config.volumes if one.named)]
         facts = {"name": name, "uses": uses, "created": time.time()}
         store.write_json(directory / "config.json", asdict(config) | facts)
+        (directory / "end.json").write_text("{}".ljust(END))
         link.symlink_to(f"../containers/{config.id}")
     try:
         yield directory
@@ -152,23 +156,44 @@ def recorded(config: Config, image: Path) -> Iterator[Path]:
 
 def close(directory: Path) -> None:
     """The container has ended, or has not begun. The caller holds its lock."""
-    config, facts = (store.read_json(directory / f"{name}.json") for name in ("config", "state"))
-    if "started" not in facts or config["remove"]:
+    facts = read_state(directory)
+    if "started" in facts and "exit_code" not in facts:  # we failed, and killed it; or its monitor was killed
+        note_end(directory, KILLED if facts.get("boot") == boot_id() else LOST)
+    if "started" not in facts or store.read_json(directory / "config.json")["remove"]:
         discard(directory)
     live(directory.name).unlink(missing_ok=True)
 
 
 def discard(directory: Path) -> None:
     """Remove a container's record, layer and name."""
+    with suppress(FileNotFoundError), linux.locked(directory / "upper"):
+        pass  # no `commit` reads it any more
     with store.owned("tmp", os.urandom(6).hex()) as work, linux.locked(directory.parent):
-        if name := store.read_json(directory / "config.json").get("name"):
-            name_link(name).unlink(missing_ok=True)
+        name = store.read_json(directory / "config.json").get("name")
         linux.rename(directory, work / directory.name)
+        # Only now: a record without its name would be found in `ps`, and the name be given to another meanwhile.
+        if name and name_link(name).is_symlink() and name_link(name).readlink().name == directory.name:
+            name_link(name).unlink()
 
 
 def note(directory: Path, **facts: Any) -> None:
     """Add to what is known of a container's state."""
     store.write_json(directory / "state.json", store.read_json(directory / "state.json") | facts)
+
+
+def note_end(directory: Path, code: int) -> None:
+    """Note that the container has ended: in place, as a full disk has no room for another file, perhaps because of it.
+
+    Who waits has this one open, and can read it even if the record goes at once.
+    """
+    with open(directory / "end.json", "r+") as file:
+        file.write(json.dumps({"exit_code": code, "finished": time.time()}).ljust(END))
+
+
+def read_state(directory: Path) -> dict[str, Any]:
+    """All that is known of a container's state."""
+    state, end = (store.read_json(directory / f"{name}.json") for name in ("state", "end"))
+    return {**state, **end}
 
 
 def note_process(directory: Path, pid: int) -> None:
@@ -195,13 +220,9 @@ def repair(directory: Path) -> None:
         live(directory.name).unlink(missing_ok=True)  # killed before it was on record
         return
     try:
-        facts = store.read_json(directory / "state.json")
-        kill_orphan(facts)
+        kill_orphan(store.read_json(directory / "state.json"))
         network.release(directory.name)
         cgroups.remove_all(directory.name)
-        if "exit_code" not in facts:
-            code = KILLED if facts.get("boot") == boot_id() else LOST
-            note(directory, exit_code=code, finished=time.time())
         close(directory)
     finally:
         os.close(held)
@@ -255,9 +276,10 @@ def rfc3339(seconds: float | None) -> str | None:
 
 def load(directory: Path) -> Container:
     """What is on record of one container. Raises FileNotFoundError if it is gone."""
-    config, facts = (store.read_json(directory / f"{name}.json") for name in ("config", "state"))
+    config, facts = store.read_json(directory / "config.json"), read_state(directory)
     if not config:
         raise FileNotFoundError(f"{directory}: no such container any more")
+    config.setdefault("env", {})  # step 7 put it on record, and knew of none
     return Container(directory, config, facts, running="started" in facts and "exit_code" not in facts)
 
 
@@ -333,11 +355,16 @@ def new_name() -> str:
 
 
 def send_signal(container: Container, number: int) -> None:
-    """Send a signal to the container's PID 1. Raises ContainerError if it is not running."""
+    """Send a signal to the container's PID 1. After SIGKILL, returns when the record says that it is dead.
+
+    Raises ContainerError if it is not running.
+    """
     process = running_process(container)
     with suppress(ProcessLookupError):
         signal.pidfd_send_signal(process, number)
     os.close(process)
+    if number == signal.SIGKILL:
+        wait(container)
 
 
 def running_process(container: Container) -> int:
@@ -363,25 +390,27 @@ def stop(container: Container, patience: float) -> None:
 
 def wait(container: Container) -> int:
     """Wait until the container has ended and its monitor has cleaned up. Returns the exit code."""
-    with suppress(FileNotFoundError):
-        with linux.locked(container.directory, shared=True):  # which the monitor lets go of last
+    if "exit_code" in container.state:
+        return int(container.state["exit_code"])
+    with suppress(FileNotFoundError), open(container.directory / "end.json") as end:
+        with linux.locked(container.directory):  # which the monitor lets go of last
             pass
         repair(container.directory)  # if its monitor was killed
-        return int(load(container.directory).state.get("exit_code", LOST))
+        return int(json.load(end).get("exit_code", LOST))
     return LOST  # it was removed meanwhile
 
 
 def remove(container: Container, force: bool) -> None:
     """Remove a container. Raises ContainerError if it runs, and is not to be killed first."""
-    if container.running and not force:
-        raise ContainerError(f"{container.name}: it is running: stop it first, or give -f to kill it")
-    if container.running:
-        with suppress(ContainerError):  # it has just ended
-            send_signal(container, signal.SIGKILL)
-    try:
-        with linux.locked(container.directory, wait=force):  # until its monitor has finished
+    with suppress(FileNotFoundError):  # --rm was faster
+        while store.is_held(container.directory):  # it runs, is just being started, or its monitor is about to finish
+            container = load(container.directory)
+            if container.running and not force:
+                raise ContainerError(f"{container.name}: it is running: stop it first, or give -f to kill it")
+            if container.running:
+                with suppress(ContainerError):  # it has just ended
+                    send_signal(container, signal.SIGKILL)
+            time.sleep(0.01)
+        repair(container.directory)  # if its monitor was killed
+        with linux.locked(container.directory):  # until `commit` has read it
             discard(container.directory)
-    except BlockingIOError:
-        raise ContainerError(f"{container.name}: another command is using it: try again") from None
-    except FileNotFoundError:
-        pass  # --rm was faster

@@ -148,9 +148,17 @@ def network() -> Iterator[str]:
 
 
 def firewall() -> Iterator[str]:
+    """Every rule, behind its table and chain; not Podman's own, which come and go with other tests."""
     if nft := shutil.which("nft", path=os.environ["PATH"] + ":/usr/sbin:/sbin"):
-        words = [nft, "--stateless", "list", "ruleset"]  # other programs' counters go on counting
-        yield from subprocess.run(words, capture_output=True, text=True).stdout.splitlines()
+        listed = subprocess.run([nft, "--stateless", "list", "ruleset"], capture_output=True, text=True).stdout
+        table = chain = ""
+        for line in map(str.strip, listed.splitlines()):
+            if line.startswith("table "):
+                table = line.removesuffix(" {")
+            elif line.startswith("chain "):
+                chain = line.removesuffix(" {")
+            elif line not in ("", "}") and "NETAVARK" not in chain + line:
+                yield f"{table}, {chain}: {line}"
 
 
 def temporary_files(files: list[Path]) -> Iterator[str]:

@@ -15,6 +15,7 @@ cgroup_manager = "cgroupfs"
 events_logger = "none"
 lock_type = "file"
 [containers]
+log_driver = "k8s-file"
 default_ulimits = ["nofile=1024:4096", "nproc=1000:1000"]  # without CAP_SYS_RESOURCE, none may be raised
 """
 

@@ -75,17 +75,29 @@ class Runtime:
     user: int | None = None  # run by this user; None: by whoever runs the tests
     rootless: bool = False
     started: list[Started | Terminal] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)  # ids of containers that are on record
 
     @property
     def podman(self) -> bool:
         return self.name == "podman"
 
-    def words(self, command: Sequence[Word], options: Sequence[Word] = ()) -> list[Word]:
-        """The whole command line of `run`. A container of a later step is kept, and has a network, unless told."""
-        removed = ["--rm"] if self.step >= 7 else []
-        network = ["--network", "none"] if self.step >= 9 and b"--network" not in map(os.fsencode, options) else []
+    @property
+    def modest(self) -> tuple[str, ...]:
+        """Options of `run`: a container of a later step is kept, and has a network, unless told."""
+        return (*(["--rm"] if self.step >= 7 else []), *(["--network", "none"] if self.step >= 9 else []))
+
+    @property
+    def layers(self) -> str:
+        """The directory of the store in which containers have their layers."""
+        return "containers" if self.step >= 7 else "layers"
+
+    def words(self, command: Sequence[Word], options: Sequence[Word] = (), keep: bool = False) -> list[Word]:
+        """The whole command line of `run`. To `keep` is to leave the container on record."""
+        own_network = b"--network" in map(os.fsencode, options)
+        removed, *network = self.modest or ("",)
+        modest = [*([removed] if removed and not keep else []), *([] if own_network else network)]
         image = [self.image] if self.image else []
-        return [*self.command, "run", *removed, *network, *options, *image, *command]
+        return [*self.command, "run", *modest, *options, *image, *command]
 
     def popen(
         self,
@@ -142,6 +154,19 @@ class Runtime:
         """Run tests/probes/NAME.py inside, as an argument of `python3 -c`, and return the JSON that it prints."""
         return json.loads(self.output(*probe(name), *arguments, **more))
 
+    def detach(self, *command: Word, options: Sequence[Word] = (), **more: Any) -> str:
+        """`run -d` of a container that stays on record until the test is over. Returns its id."""
+        result = self._finish(self.words(command, ["-d", *options], keep=True), None, more)
+        assert result.code == 0, f"exit code {result.code}: {result.err.decode(errors='replace')}"
+        self.kept.append(result.text)
+        return result.text
+
+    def says(self, *words: Word) -> str:
+        """What a command other than `run` prints, which must succeed."""
+        result = self.call(*words)
+        assert result.code == 0, f"exit code {result.code}: {result.err.decode(errors='replace')}"
+        return result.text
+
     def terminal(self, *command: Word, options: Sequence[Word] = ("-it",), **more: Any) -> Terminal:
         """`run -it` by a user who sits at a terminal."""
         session = Terminal(
@@ -179,6 +204,8 @@ class Runtime:
         killed = any(started.running() for started in self.started)
         for started in self.started:
             started.kill()
+        if self.kept:
+            self.call("rm", "-f", *(["--ignore", "-t", "0"] if self.podman else []), *self.kept)
         if self.podman:  # its containers outlive it by design
             for process in host.contained():
                 process.signal(signal.SIGKILL)

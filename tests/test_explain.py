@@ -8,6 +8,7 @@ where --explain announces: BEFORE).
 
 import difflib
 import re
+import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.ours_alone("Podman has no --explain")
 
 COVERED = """
     clone mount umount2 pivot_root chroot chdir mkdir rmdir mknod symlink rename sethostname prctl close_range unshare
-    capset setgroups setresuid setresgid ioctl execve write
+    capset setgroups setresuid setresgid setns ioctl execve write open_tree mount_setattr move_mount
 """.split()
 BEFORE = ("execve(", "echo ", "ip ")
 LINE = re.compile(r"\[(\w+)\] (.*)\n")
@@ -39,7 +40,10 @@ def standard(call: strace.Call) -> tuple[str, str]:
         return call.name.partition("at")[0], re.sub(rf"{here}|, 0$", "", call.arguments)
     if call.name == "unlinkat" and call.arguments.endswith(", AT_REMOVEDIR"):
         return "rmdir", re.sub(rf"{here}|, AT_REMOVEDIR$", "", call.arguments)
-    return call.name, re.sub(r"^(\d+)<[^>]*>", r"\1", call.arguments)  # a descriptor without its path
+    arguments = re.sub(r"^(\d+|AT_FDCWD)<[^>]*>", r"\1", call.arguments)  # a descriptor without its path
+    if call.name == "move_mount":  # it has two
+        arguments = re.sub(r", AT_FDCWD<[^>]*>", ", AT_FDCWD", arguments)
+    return call.name, arguments.replace(" /* MS_??? */", "")  # which strace makes of no flags at all
 
 
 def told(call: strace.Call) -> str:
@@ -49,7 +53,8 @@ def told(call: strace.Call) -> str:
         return f"echo {written(call)} > {call.path}"
     if "SIOCSIFFLAGS" in arguments:
         return "ip link set lo up"
-    return f"execve({arguments})" if name == "execve" else f"{name}({arguments}) = {call.result}"
+    result = re.sub(r"^(\d+)<.*>$", r"\1", call.result)
+    return f"execve({arguments})" if name == "execve" else f"{name}({arguments}) = {result}"
 
 
 def written(call: strace.Call) -> str:
@@ -67,13 +72,13 @@ def owed(call: strace.Call, store: str) -> bool:
         case "ioctl":
             return "SIOCSIFFLAGS" in arguments or "TIOCSCTTY" in arguments
         case "prctl":
-            return "PR_SET_PDEATHSIG" in arguments or "PR_CAPBSET_DROP" in arguments
+            return re.match("PR_SET_PDEATHSIG|PR_CAPBSET_DROP|PR_SET_DUMPABLE", arguments) is not None
         case "clone":  # not fork(2) by the C library: a helper, such as gives the caller's terminal back
             return "CLONE_CHILD_SETTID" not in arguments and "CLONE_VM" not in arguments
         case "rmdir" if call.result.startswith("-1"):  # a cgroup that was not empty yet: it is tried again
             return False
         case "mkdir" | "rmdir" | "symlink" | "rename":  # not how the store keeps its files, and Python its bytecode
-            return not call.path.startswith(store) and "__pycache__" not in call.path
+            return f'"{store}' not in arguments and "__pycache__" not in call.path
     return name in COVERED
 
 
@@ -169,7 +174,7 @@ def test_a_plain_run(runtime: Runtime, trace: Path) -> None:
     assert (result.code, result.out) == (3, b"hi\n")
     names = [line.partition("(")[0] for line in explained(result)]
     assert "[runtime] clone" in names
-    assert names[-1].startswith(("[init] execve", "[runtime] rmdir"))
+    assert names[-1].startswith(("[init] execve", "[runtime] rmdir", "[runtime] rename"))
 
 
 @pytest.mark.step(1)
@@ -189,6 +194,27 @@ def test_a_run_with_options(runtime: Runtime, trace: Path) -> None:
 def test_a_working_directory_that_is_missing(runtime: Runtime, trace: Path) -> None:
     result = watched_run(runtime, trace, "pwd", options=["-w", f"/tmp/{trace.parts[2]}/new"])
     assert result.text.endswith("/new")
+
+
+@pytest.mark.step(5)
+def test_a_run_with_volumes(runtime: Runtime, trace: Path) -> None:
+    """One of the store, which is filled, a directory and a file of the host's."""
+    source = trace.with_name('odd "name"\n')
+    source.mkdir()
+    (source / "file").write_text("old")
+    name = trace.parts[-3]
+    options = ["-v", f"{name}:/etc", "-v", f"{source}:/new/place:ro", "-v", f"{source}/file:/etc/passwd"]
+    words = runtime.words(["cat", "/etc/group", "/etc/passwd"], ["--explain", *options])
+    result = runtime.popen(words, under=strace.recording(trace)).end()
+    assert result.code == 0 and result.text.endswith("staff:x:50:alice\nold"), result.err
+    found = events(trace, store(runtime))
+    for pid in {event.pid for event in found}:  # the process that fills a volume need not wait either
+        agree([event for event in found if event.pid == pid])
+    told = sorted(explained(result))
+    assert told == sorted(f"[{event.who}] {event.text}\n" for event in found if event.who)
+    for call, times in (("open_tree", 3), ("mount_setattr", 3), ("move_mount", 3), ("chroot", 1)):
+        assert sum(f"] {call}(" in line for line in told) == times, told
+    assert runtime.call("volume", "rm", name).code == 0
 
 
 @pytest.mark.step(1)
@@ -238,6 +264,28 @@ def test_an_import(runtime: Runtime, trace: Path, tmp_path: Path, kind: str) -> 
     assert sorted(explained(result)) == sorted(f"[{event.who}] {event.text}\n" for event in found if event.who)
     assert any("rename(" in line for line in explained(result))
     assert any("chroot(" in line for line in explained(result)) == (kind == "archive")
+
+
+@pytest.mark.step(6)
+@pytest.mark.parametrize("kind", ["image", "archive"])
+def test_a_commit(runtime: Runtime, trace: Path, tmp_path: Path, kind: str) -> None:
+    archive = tmp_path / "state/out.tar"
+    started = runtime.start("sh", "-c", "hostname; cat", options=["-i"], stdin=subprocess.PIPE)
+    id = started.line()
+    words = [*runtime.command, "commit", id, *(["made"] if kind == "image" else ["-o", str(archive)])]
+    result = runtime.popen(words, env={"MYDOCKER_EXPLAIN": "1"}, under=strace.recording(trace)).end()
+    assert started.end(b"").code == 0
+    assert result.code == 0, result.err
+    lines = [line for line in result.err.decode().splitlines(keepends=True) if "no cgroup freezer" not in line]
+    assert all(map(LINE.fullmatch, lines)), result.err.decode()
+    found = events(trace, store(runtime))
+    for pid in {event.pid for event in found}:  # the process at work need not wait for the runtime to tell of it
+        agree([event for event in found if event.pid == pid])
+    assert sorted(lines) == sorted(f"[{event.who}] {event.text}\n" for event in found if event.who)
+    assert any("mount(" in line and "upper:lower" in line for line in lines)
+    assert any("rename(" in line for line in lines) == (kind == "image")
+    if kind == "image":
+        assert runtime.call("rmi", "made").code == 0
 
 
 @pytest.mark.step(1)

@@ -309,7 +309,7 @@ def test_the_container_was_killed_so_its_image_is_free(runtime: Runtime, tmp_pat
     assert own.call("rmi", own.image).code == 0
     assert own.call("images", "-q").out == b""
     import_tiny(own, "next")
-    own.call("run", "next")  # it sweeps the cgroup
+    replace(own, image="next").run()  # it sweeps the cgroup
 
 
 @OURS

@@ -284,3 +284,19 @@ def test_two_containers_of_an_image_do_not_see_each_others_files(runtime: Runtim
     one, other = (own.start("sh", "-c", script, name, options=["-i"], stdin=-1) for name in ("/one", "/other"))
     assert (one.line(), other.line()) == ("ready", "ready")
     assert (one.end(b"\n").text, other.end(b"\n").text) == ("/one", "/other")
+
+
+@pytest.mark.ours_alone("runc runs from a copy of itself, and lets it happen")
+def test_a_program_that_leads_back_to_the_runtime(runtime: Runtime, tmp_path: Path) -> None:
+    """CVE-2019-5736: a script, a script's script or a link that names /proc/self/exe is the host's own interpreter."""
+    members = [
+        *shell(),
+        file("script", b"#!/proc/self/exe -c pass\n", 0o755),
+        file("second", b"#! /script\n", 0o711),
+        link("link", "/proc/self/exe"),
+        file("fine", b"#!/bin/sh\necho fine\n", 0o755),
+    ]
+    own = imported(runtime, tmp_path, members)
+    for program in ("/script", "/second", "/link", "/proc/self/exe"):
+        assert "the runtime itself" in own.refusal(own.run(program), 126)
+    assert own.output("/fine") == "fine"

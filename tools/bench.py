@@ -6,6 +6,7 @@ directory of their own, and Podman its own storage. Run by root, what has a netw
 """
 
 import ctypes
+import io
 import itertools
 import json
 import os
@@ -39,6 +40,8 @@ ABOVE_TYPER = 0.025  # seconds that `run true` may take beyond `import typer`
 OF_PODMAN = 0.5  # what part it may take of `podman run --rm --network none`
 OF_PODMAN_CONNECTED = 0.7  # … and of `podman run --rm`, both with a network
 OF_TAR = 1.5  # how many times as long as `tar -x` importing may take
+LISTED = 0.5  # seconds that `ps -a` of a thousand may take
+KEEPER = 8  # MiB that the process which stays with a container may weigh
 INDEPENDENT = 1.1  # … and starting from a large image, or one of many, as long as from a small and only one
 
 # runc and cgroupfs do without systemd, and these limits a root without CAP_SYS_RESOURCE may set: containers.conf(5).
@@ -61,6 +64,8 @@ class Effort:
     crowds: int = 3
     imports: int = 5
     images: int = 200  # in the store
+    records: int = 1000  # containers that have ended and are on record
+    detached: int = 200  # containers that run in the background
 
 
 numbers = itertools.count()
@@ -172,13 +177,19 @@ def has_images(step: str) -> bool:
 
 def start_up(step: str, state: Path) -> Contender:
     run = [step, "run", "busybox"] if has_images(step) else [step, "run"]  # steps 1 and 2 run on the host's files
-    if has_networks(step):
-        run[2:2] = ["--network", "none"]
+    if step >= "step07":
+        run.insert(2, "--rm")  # as the others' containers, and those of the steps before, which leave nothing
+    run[2:2] = no_network(step)
     return Contender(" ".join([*run, "true"]), before(sys.executable, "-m", *run), environment(state))
 
 
 def has_networks(step: str) -> bool:
     return step >= "step09"
+
+
+def no_network(step: str) -> list[str]:
+    """By default there would be one on this machine itself."""
+    return ["--network", "none"] if has_networks(step) else []
 
 
 def connected(step: str, state: Path, namespaces: list[str]) -> Contender:
@@ -296,6 +307,26 @@ def tree(rootfs: Path, size: int) -> Path:
     raise AssertionError("count() never ends")
 
 
+def import_large(step: str, store: Path, rootfs: Path, size: int) -> None:
+    """Import `rootfs` and, in /opt, `size` bytes in files of 30 kB, written one by one but all alike. Raises Failed.
+
+    The archive goes through a pipe: so nothing has to be kept of it, and to be written twice.
+    """
+    data = b"all alike\n" * 3_000
+    argv = [sys.executable, "-m", step, "import", "-", "busybox"]
+    process = subprocess.Popen(
+        argv, cwd=PROJECT, env=environment(store), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors
+    )
+    with suppress(BrokenPipeError), process, tarfile.open(fileobj=process.stdin, mode="w|") as tar:
+        tar.add(rootfs, ".")
+        for number in range(size // len(data)):
+            member = tarfile.TarInfo(f"opt/{number // 100}/{number}")
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    if process.returncode:
+        raise Failed(f"{step} import: exit {process.returncode}: {last_error()}")
+
+
 # ----------------------------------------------------------------------------------------------------- the measuring
 
 
@@ -359,11 +390,15 @@ def measure_import(steps: Sequence[str], archive: Path, scratch: Path, effort: E
 
 
 def measure_images(step: str, rootfs: Path, scratch: Path, effort: Effort) -> list[Contender]:
-    """Start-up from an image of 10 MB, from one of 300 MB, and from the small one among many."""
+    """Start-up from an image of 10 MB, from one of 1 GB, and from the small one among many."""
     contenders = []
-    for which, size in (("of 10 MB", 10), ("of 300 MB", 300), (f"of 10 MB, among {effort.images}", 10)):
+    for which in ("of 10 MB", "of 1 GB", f"of 10 MB, among {effort.images}"):
         store = scratch / which.replace(" ", "-")
-        call(step, store, "import", str(tree(rootfs, size * MB)), "busybox")
+        with terminal.status(f"importing an image {which}"):
+            if which == "of 1 GB":
+                import_large(step, store, rootfs, 1000 * MB)
+            else:
+                call(step, store, "import", str(tree(rootfs, 10 * MB)), "busybox")
         contenders.append(start_up(step, store))
         contenders[-1].name = f"{step} run true, image {which}"
     with terminal.status(f"importing {effort.images} images"), ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -408,6 +443,87 @@ def throughput(contender: Contender, namespaces: list[str]) -> float:
     return best
 
 
+def add_records(step: str, store: Path, count: int) -> None:
+    """Put containers on record that have ended: copies of one, as all that is read of them are two small files."""
+    call(step, store, "run", *no_network(step), "--name", "record-0", "busybox", "true")
+    [model] = (store / "containers").iterdir()
+    config = json.loads((model / "config.json").read_text())
+    for number in range(1, count):
+        copy = model.with_name(f"{number:012x}")
+        copy.mkdir()
+        (copy / "config.json").write_text(json.dumps(config | {"id": copy.name, "name": f"record-{number}"}))
+        (copy / "state.json").write_text((model / "state.json").read_text())
+        (store / "names" / f"record-{number}").symlink_to(f"../containers/{copy.name}")
+
+
+def podman_words(contenders: Sequence[Contender]) -> list[str]:
+    """How Podman is called, if it works here."""
+    for contender in contenders:
+        if contender.name == "podman run --rm --network none":
+            return contender.argv([])[: -len(("run", "--rm", "--network", "none", "busybox"))]
+    return []
+
+
+def measure_detached(step: str, podman: list[str], scratch: Path, effort: Effort) -> dict[str, list[Contender]]:
+    """`run -d` and `ps -a` with no other container on record and with many; and what stays with each that runs."""
+    few, many, many_of_podman = scratch / step, scratch / f"{step}-records", environment(scratch)
+    add_records(step, many, effort.records)
+    ours = [sys.executable, "-m", step]
+    run = ["run", *no_network(step), "-d", "--rm", "busybox", "true"]
+    start = [
+        Contender(f"{step} run -d", always(*ours, *run), environment(few)),
+        Contender(f"{step} run -d, {effort.records} on record", always(*ours, *run), environment(many)),
+    ]
+    listing = [Contender(f"{step} ps -a of {effort.records}", always(*ours, "ps", "-a"), environment(many))]
+    keepers = [
+        Contender(
+            f"{step}: monitor, mean of {effort.detached}",
+            before(*ours, "run", *no_network(step), "-d", "busybox"),
+            start[0].env,
+        )
+    ]
+    if podman:
+        run = ["run", "--network", "none", "-d", "--rm", "busybox", "true"]
+        start.append(Contender("podman run -d", always(*podman, *run), many_of_podman))
+        create = Contender("podman create", always(*podman, "create", "busybox", "true"), many_of_podman)
+        with terminal.status(f"podman create, {effort.records} times"):
+            for _ in range(effort.records):
+                create.once()
+        listing.append(Contender(f"podman ps -a of {effort.records}", always(*podman, "ps", "-a"), many_of_podman))
+        words = before(*podman, "run", "-d", "--network", "none", "busybox")
+        keepers.append(Contender(f"podman: conmon, mean of {effort.detached}", words, many_of_podman))
+    for what, contenders in (("run -d", start), ("ps -a", listing)):
+        in_turn("warming up", 1, contenders, try_out)
+        in_turn(what, effort.runs, contenders, run_alone)
+    adopt_orphans()
+    for contender in keepers:
+        weigh_keepers(contender, effort.detached)
+    running = subprocess.run([*ours, "ps", "-q"], env=start[0].env, capture_output=True, text=True).stdout.split()
+    call(step, few, "rm", "-f", *running)
+    if podman:
+        Contender("podman rm", always(*podman, "rm", "-f", "-a", "-t", "0"), many_of_podman).once()
+    return {"run -d": start, "ps -a": listing, "memory": keepers}
+
+
+def weigh_keepers(contender: Contender, count: int) -> None:
+    """The memory of the processes that stay with containers in the background: the largest, and the mean of all."""
+    with terminal.status(contender.name):
+        others = set(descendants())
+        for _ in range(count):
+            contender.finish(contender.start("sleep", "1000"))
+        time.sleep(1)  # until the last is what it will be
+        new = set(descendants()) - others
+        sizes = [kib(pid, "smaps_rollup", "Pss:") for pid in new if name_of(pid) != "sleep"]
+        sizes = [size for size in sizes if size]  # a zombie has none
+        contender.largest, contender.together = max(sizes), sum(sizes) // len(sizes)
+
+
+def name_of(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""
+
+
 # ------------------------------------------------------------------------------------------------------- the table
 
 
@@ -420,7 +536,7 @@ def ratio(contender: Contender, base: Contender) -> float:
 
 
 def start_up_aims(contender: Contender, contenders: list[Contender]) -> str:
-    if "--rm" in contender.name:
+    if contender.name.endswith(" run --rm busybox true") and has_networks(contender.name):
         parts = [ratio(contender, each) for each in contenders if each.name == "podman run --rm"]
         return "".join(
             verdict(f"{part:.2f} of {OF_PODMAN_CONNECTED} podman", part <= OF_PODMAN_CONNECTED) for part in parts
@@ -432,6 +548,17 @@ def start_up_aims(contender: Contender, contenders: list[Contender]) -> str:
             part = ratio(contender, podman)
             aims.append(verdict(f"{part:.2f} of {OF_PODMAN} podman", part < OF_PODMAN))
     return ", ".join(aims)
+
+
+def detached_aim(what: str, contender: Contender, group: list[Contender]) -> str:
+    if what == "memory":
+        return verdict(f"{contender.together / 1024:.1f} of {KEEPER} MiB", contender.together <= KEEPER * 1024)
+    if what == "ps -a":
+        return verdict(f"{median(contender.alone):.2f} of {LISTED} s", median(contender.alone) <= LISTED)
+    if contender is group[0]:
+        return ""
+    part = ratio(contender, group[0])
+    return verdict(f"{part:.2f} of {INDEPENDENT}", part <= INDEPENDENT)
 
 
 def add_row(table: Table, contender: Contender, base: Contender, aim: str = "") -> None:
@@ -464,7 +591,7 @@ def main(
     """Time every step's containers beside unshare, runc and Podman, and its import beside tar."""
     steps = sorted(path.parent.name for path in PROJECT.glob("step[0-9][0-9]_*/__main__.py"))
     chosen = [name for name in steps if not step or name.startswith(f"step{step:02}_")]
-    effort = Effort(runs=5, crowd=10, crowds=1, imports=1, images=20) if quick else Effort()
+    effort = Effort(runs=5, crowd=10, crowds=1, imports=1, images=20, records=100, detached=20) if quick else Effort()
     table = new_table(effort)
 
     with ExitStack() as cleanup:
@@ -502,6 +629,13 @@ def main(
             for contender in others:
                 part = ratio(contender, small)
                 add_row(table, contender, small, verdict(f"{part:.2f} of {INDEPENDENT}", part <= INDEPENDENT))
+
+        if rootfs and chosen and chosen[-1] >= "step07":
+            groups = measure_detached(chosen[-1], podman_words(contenders), scratch, effort)
+            for what, group in groups.items():
+                for contender in group:
+                    aim = detached_aim(what, contender, group) if chosen[-1] in contender.name else ""
+                    add_row(table, contender, group[0], aim)
 
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
     who = "root" if ROOT else "an ordinary user"

@@ -6,11 +6,17 @@ cd "$(dirname "$0")/.."
 step=$1
 image=(busybox)
 case $step in step01_* | step02_*) image=() ;; esac # they run on the host's files
-run=(-m "$step" run "${image[@]}")
+forget=()
+case $step in step07_* | step08_* | step09_*) forget=(--rm) ;; esac # else it stays on record
+run=(-m "$step" run "${forget[@]}" "${image[@]}")
+
+# Step 9 makes a bridge for its first container. It goes again, if there was none and no container needs it meanwhile.
+networks() { case $step in step09_*) .venv/bin/python -m "$step" network "$@" ;; esac }
+if [ -z "$(networks ls -q)" ]; then trap 'networks rm bridge >/dev/null 2>&1 || true' EXIT; fi
 
 if [ -t 0 ] && [ -t 1 ]; then
     echo "A shell in a container of $step; leave it with: exit"
-    .venv/bin/python -m "$step" run -it "${image[@]}" sh || [ $? != 125 ] # only that is our failure, not the shell's
+    .venv/bin/python -m "$step" run "${forget[@]}" -it "${image[@]}" sh || [ $? != 125 ] # only that is our failure, not the shell's
     exit
 fi
 
