@@ -467,7 +467,7 @@ def test_everything_at_once(runtime: Runtime, tmp_path: Path) -> None:
         for _ in range(3)
         for words in (
             ["import", str(tmp_path / "image.tar"), own.image],
-            ["run", own.image, "true"],
+            own.words(["true"])[len(own.command) :],
             ["import", str(tiny()), "other"],
             ["rmi", "other"],
             ["images"],
