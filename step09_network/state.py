@@ -30,7 +30,7 @@ from typing import Any
 from . import cgroups, linux, network, store
 from .cgroups import Limits
 from .config import Config
-from .errors import ContainerError
+from .errors import ContainerError, complain
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,127}", re.ASCII)  # as Docker
 ADJECTIVES = """
@@ -145,7 +145,8 @@ def recorded(config: Config, image: Path) -> Iterator[Path]:
         uses = [f"image:{image.parent.name}", *(f"volume:{one.source}" for one in config.volumes if one.named)]
         facts = {"name": name, "uses": uses, "created": time.time()}
         store.write_json(directory / "config.json", asdict(config) | facts)
-        (directory / "end.json").write_text("{}".ljust(END))
+        (directory / ".end.json").write_text("{}".ljust(END))
+        (directory / ".end.json").rename(directory / "end.json")
         link.symlink_to(f"../containers/{config.id}")
     try:
         yield directory
@@ -204,7 +205,10 @@ def note_process(directory: Path, pid: int) -> None:
 def sweep() -> None:
     """Put right the records of those whose monitor was killed."""
     for link in store.folder("live").iterdir():
-        repair(store.folder("containers") / link.name)
+        try:
+            repair(store.folder("containers") / link.name)
+        except ContainerError as error:  # a record that somebody has damaged: no reason to refuse all others
+            complain(str(error))
 
 
 def repair(directory: Path) -> None:

@@ -19,6 +19,9 @@ from pathlib import Path
 
 from tests import session
 
+# The C library keeps signals 32 and 33 to itself: signal(2) refuses them to every program, ours and Podman's alike. So
+# they are inherited as they are, and some caller far above may have ignored them. As a mask, as in /proc/PID/status.
+LIBC_OWN = 1 << 31 | 1 << 32
 State = dict[str, frozenset[str]]
 GRACE = 10.0 * session.SLOWNESS  # seconds; the kernel and Podman finish some things after the exit that we see
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import host
 from tests.runtime import Runtime
 
 pytestmark = pytest.mark.step(1)
@@ -58,15 +59,10 @@ def test_open_descriptors_do_not_leak(runtime: Runtime, tmp_path: Path, options:
             os.close(200)
 
 
-# The C library keeps signals 32 and 33 to itself: signal(2) refuses them to every program, ours and Podman's alike. So
-# they are inherited as they are, and some caller far above may have ignored them.
-LIBC_OWN = 1 << 31 | 1 << 32
-
-
 def signals(runtime: Runtime, *, under: Sequence[str] = ()) -> dict[str, int]:
     lines = runtime.output("cat", "/proc/self/status", under=under).splitlines()
     fields = dict(line.split(":\t", 1) for line in lines)
-    return {name: int(fields[name], 16) & ~LIBC_OWN for name in ("SigIgn", "SigBlk")}
+    return {name: int(fields[name], 16) & ~host.LIBC_OWN for name in ("SigIgn", "SigBlk")}
 
 
 def test_no_signal_is_ignored_or_blocked(runtime: Runtime) -> None:
