@@ -66,12 +66,13 @@ def test_forwarding_is_switched_on_as_needed(net: Net) -> None:
     assert net.host.sh(switch) == "0\n"
     created = net.call("network", "create", "one")
     assert b"ip_forward" in created.err and created.err.count(b"\n") == 1
-    assert net.call("network", "create", "two").err == b""
+    two = net.call("network", "create", "two")
+    assert two.err == b""
     assert net.host.sh(switch) == "1\n"
     assert net.host.sh("cat /proc/sys/net/ipv6/conf/all/forwarding") == "0\n"
     net.ok("network", "rm", "one")
     assert net.host.sh(switch) == "1\n"
-    net.ok("network", "rm", "two")
+    net.ok("network", "rm", two.text[:8])
     assert net.host.sh(switch) == "0\n"
 
 

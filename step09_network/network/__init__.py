@@ -60,7 +60,7 @@ def remove(name: str) -> None:
             there = ", ".join(endpoint.name for endpoint in network.endpoints.values())
             raise ContainerError(f"{name}: containers are on it: {there}; stop or disconnect them first")
         driver.get(network.driver).delete(network)
-        model.path(name).unlink()
+        model.path(network.name).unlink()
         if not model.every():
             from .bridge import forward_no_more
 

@@ -102,12 +102,15 @@ def load(name: str) -> Network | None:
     return Network(**facts, endpoints=endpoints)
 
 
-def get(name: str) -> Network:
-    """A network by its name. Raises ContainerError if there is none."""
-    if (network := load(name)) is None:
-        there = ", ".join(network.name for network in every()) or "none"
-        raise ContainerError(f"{name!r}: no such network; there are: {there}; `network create` makes one")
-    return network
+def get(reference: str) -> Network:
+    """A network by its name, its id or the beginning of that. Raises ContainerError if there is none."""
+    if network := load(reference):
+        return network
+    by_id = {network.id: network for network in every()}
+    if reference and (id := store.only_one(reference, [*by_id], "networks")):
+        return by_id[id]
+    there = ", ".join(network.name for network in by_id.values()) or "none"
+    raise ContainerError(f"{reference!r}: no such network; there are: {there}; `network create` makes one")
 
 
 def every() -> list[Network]:
