@@ -35,6 +35,8 @@ test  iproute2          ip                              which links and addresse
 test  util-linux        nsenter                         into a container's namespaces; unshare, findmnt, lsns
 test  xz-utils          xz                              archives to import
 test  zstd              zstd                            archives to import
+test  mmdebstrap        mmdebstrap                      a Debian to run a real server in
+test  redis-tools       redis-benchmark                 the server's client and load
 test  nftables          nft                             which firewall rules there are
 v2    qemu-system-x86   qemu-system-x86_64              the machine with cgroup v2 (its kernel is fetched when it starts)
 v2    e2fsprogs         mkfs.ext4                       its disk
