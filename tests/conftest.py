@@ -34,7 +34,9 @@ MARKS = [
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("runtimes")
     group.addoption("--step", type=int, metavar="N", help="only what concerns step N")
-    group.addoption("--every-step", action="store_true", help="each test on every step, not a choice of steps")
+    group.addoption(
+        "--every-step", action="store_true", help="all tests on every step (or on that of --step), not a choice"
+    )
     group.addoption("--runtime", metavar="COMMAND", help="test this command, taken to have the features of --step N")
 
 
@@ -83,7 +85,12 @@ def candidates(config: pytest.Config) -> list[Candidate]:
 
 
 def concerns(candidate: Candidate, test: pytest.Item, config: pytest.Config) -> bool:
-    """Whether this runtime is one of those that the test's marks, and --step, ask for."""
+    """Whether this runtime is one of those that the test's marks, and --step, ask for.
+
+    What holds for a step holds for every later one, whose files are mostly the same. To run it on each takes long. So
+    the whole suite runs a test on the step that brings it, on the last, and as root on one between; --step N those that
+    N brings and its share of the earlier ones. All run with --every-step, and where somebody's own runtime is tested.
+    """
     mark = test.get_closest_marker("step")
     assert mark, "a test that takes `runtime` needs @pytest.mark.step(N)"
     first, until = mark.args[0], mark.kwargs.get("until", 9)
@@ -92,21 +99,17 @@ def concerns(candidate: Candidate, test: pytest.Item, config: pytest.Config) -> 
     if candidate.podman:  # asked only about what the step brings, since the steps after it say the same
         asked = config.option.step in (None, first) and not config.option.runtime
         return asked and until == 9 and not test.get_closest_marker("ours_alone")
-    if not first <= candidate.step <= until:
+    if not first <= candidate.step <= until or config.option.step not in (None, candidate.step):
         return False
-    if config.option.step is not None or config.option.every_step:
-        return config.option.step in (None, candidate.step)
-    return candidate.step in chosen_steps(test, first, min(until, newest_step()))
-
-
-def chosen_steps(test: pytest.Item, first: int, last: int) -> set[int]:
-    """Where the whole suite runs a test: on the step that brings it, on the last, and on one of those between.
-
-    Which one depends on the test's name: always the same for a test, and for each step a like share of all tests. What
-    one step does wrong that its neighbours do right, files being the same, `--step N` finds.
-    """
+    if config.option.every_step or config.option.runtime:
+        return True
+    share = zlib.crc32(test.name.encode())  # always the same for a test, and for each step a like share of all tests
+    if config.option.step is not None:
+        return candidate.step in (first, mark.kwargs.get("until")) or share % candidate.step == 0
+    last = min(until, newest_step())
     between = range(first + 1, last)
-    return {first, last} | ({between[zlib.crc32(test.name.encode()) % len(between)]} if between else set())
+    own = between and not candidate.rootless and candidate.step == between[share % len(between)]
+    return candidate.step in (first, last) or bool(own)
 
 
 @cache
@@ -122,14 +125,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With --step N: only tests that say which step they concern, and concern this one."""
-    if config.option.step is None:
-        return
     keep: list[pytest.Item] = []
     drop: list[pytest.Item] = []
     for item in items:
         mark = item.get_closest_marker("step")
-        concerned = mark and mark.args[0] <= config.option.step <= mark.kwargs.get("until", 9)
-        (keep if concerned else drop).append(item)
+        callspec = getattr(item, "callspec", None)
+        unasked = callspec and not isinstance(callspec.params.get("runtime", Candidate(0)), Candidate)
+        concerned = mark and mark.args[0] <= (config.option.step or 0) <= mark.kwargs.get("until", 9)
+        (drop if unasked or (config.option.step is not None and not concerned) else keep).append(item)
     config.hook.pytest_deselected(items=drop)
     items[:] = keep
 
