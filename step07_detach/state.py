@@ -27,7 +27,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from . import cgroups, linux, store
+from . import cgroups, linux, overlay, store
 from .config import Config
 from .errors import ContainerError, complain
 
@@ -125,7 +125,10 @@ def recorded(config: Config, image: Path) -> Iterator[Path]:
         if link.exists():
             raise ContainerError(f"--name {name}: {link.readlink().name} has it: rm that, or take another name")
         link.unlink(missing_ok=True)  # its container is gone
-        live(config.id).symlink_to(f"../containers/{config.id}")
+        try:
+            live(config.id).symlink_to(f"../containers/{config.id}")
+        except PermissionError as error:  # no links here, and no layers either
+            raise overlay.refusal(error, directory.parent) from None
         directory.mkdir()
         held = linux.lock(directory, shared=True)
         uses = [f"image:{image.parent.name}", *(f"volume:{one.source}" for one in config.volumes if one.named)]

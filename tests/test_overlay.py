@@ -141,7 +141,7 @@ RESISTS = """
     name=$(printf %0250d 0)
     for i in $(seq 40); do mkdir $name && cd -P $name && echo > file || exit 1; done; chmod 0 . ..
     mkdir /many && cd /many && seq 3000 | xargs touch && seq 300 | sed s/^/d/ | xargs mkdir
-    rm -r /etc /home && mkdir /home && mkdir -p /shut/inner/most && touch /shut/inner/most/file
+    rm -r /usr /home && mkdir /home && mkdir -p /shut/inner/most && touch /shut/inner/most/file
     chmod 0 /shut/inner/most/file /shut/inner/most /shut/inner && chmod 555 /shut / && mkfifo /tmp/pipe
     ln -s / /tmp/out && mkdir -m 0 /root/none && printf 'x' > "/tmp/$(printf 'a\\nb\\377')" && echo made
 """
@@ -174,7 +174,7 @@ def test_the_layer_of_a_killed_runtime_is_swept(runtime: Runtime, tmp_path: Path
     own = imported(runtime, tmp_path, image.small_tar())
     living = own.start("sh", "-c", "echo mine > /file; echo ready; read _; cat /file", options=["-i"], stdin=-1)
     assert living.line() == "ready"
-    killed = own.start("sh", "-c", "mkdir /shut; echo > /shut/file; chmod 0 /shut; rm -r /etc; echo ready; sleep 60")
+    killed = own.start("sh", "-c", "mkdir /shut; echo > /shut/file; chmod 0 /shut; rm -r /home; echo ready; sleep 60")
     assert killed.line() == "ready"
     assert len(containers(own)) == 2
     killed.kill()
@@ -202,7 +202,7 @@ def test_paths_that_look_like_options(runtime: Runtime, tmp_path: Path) -> None:
     odd = tmp_path / "state" / "a:b,c d\\e\\,f,upperdir=x\\054\\:\"'%s\n\\"
     own = replace(runtime, environment={**runtime.environment, "MYDOCKER_ROOT": str(odd)}, image="own")
     assert own.call("import", str(image.small_tar()), "own").code == 0
-    assert own.output("sh", "-c", "rm -r /etc && mkdir /etc && echo mine > /etc/file && cat /etc/*") == "mine"
+    assert own.output("sh", "-c", "rm -r /home && mkdir /home && echo mine > /home/file && cat /home/*") == "mine"
     assert containers(own) == []
 
 
@@ -260,7 +260,7 @@ def test_as_root_of_a_user_namespace(runtime: Runtime, tmp_path: Path) -> None:
     own = replace(own_store(runtime, tmp_path), user=None, image="own")
     under = (sys.executable, str(PROBES / "userns_root.py"), str(runtime.user))
     assert own.call("import", str(image.small_tar()), "own", under=under).code == 0
-    script = "rm -r /etc && mkdir /etc && ls /etc && echo mine > /etc/file && rm /bin/false && ls /etc"
+    script = "rm -r /home && mkdir /home && ls /home && echo mine > /home/file && rm /bin/false && ls /home"
     assert own.output("sh", "-c", script, under=under) == "file"
     assert containers(own) == []
 
@@ -273,12 +273,12 @@ def test_many_containers_of_one_image(runtime: Runtime, tmp_path: Path) -> None:
     """All at once: each sees its own files, and the image cannot be removed before the last has ended."""
     own = imported(runtime, tmp_path, image.small_tar())
     assert own.image
-    script = "echo $0 > /mine; rm /etc/group; echo ready; read _; cat /mine; ls /etc"
+    script = "echo $0 > /mine; rm /bin/orphan; echo ready; read _; cat /mine; ls /bin/nonsense /bin/orphan"
     several = [own.start("sh", "-c", script, str(number), options=["-i"], stdin=subprocess.PIPE) for number in range(4)]
     assert [one.line() for one in several] == ["ready"] * 4
     assert len(containers(own)) == 4
     for number, one in enumerate(several):
         assert "in use" in own.refusal(own.call("rmi", own.image), 1)
-        assert one.end(b"\n").text == f"{number}\npasswd"
+        assert one.end(b"\n").text == f"{number}\n/bin/nonsense"
     assert own.call("rmi", own.image).code == 0
     assert own.call("import", str(tiny()), "next").code == 0
