@@ -176,6 +176,7 @@ def test_streams(runtime: Runtime) -> None:
 
 
 @ROOTS
+@pytest.mark.v2
 def test_the_limits_count_it(runtime: Runtime) -> None:
     with background(runtime, options=["--pids-limit", "20", "-m", "150m"]) as name:
         big = runtime.call("exec", name, "python3", "-I", "-S", "-c", "b'x' * 400_000_000")
