@@ -373,9 +373,10 @@ def test_where_docker_drops_what_is_forwarded(net: Net, tmp_path: Path) -> None:
     assert net.rules() == before
 
 
-def test_where_another_firewall_drops_it(net: Net, tmp_path: Path) -> None:
-    """A line says what blocks it: no rule of ours could help, as a packet must pass every chain."""
-    ruleset = "table inet fence {\n chain gate {\n type filter hook forward priority 10; policy drop;\n }\n}\n"
+@pytest.mark.parametrize("how", ["policy drop;", "ct state established accept; counter reject;", "drop;"])
+def test_where_another_firewall_drops_it(net: Net, tmp_path: Path, how: str) -> None:
+    """A line says what blocks it: no rule of ours could help, as a packet must pass every chain. As firewalld."""
+    ruleset = f"table inet fence {{\n chain gate {{\n type filter hook forward priority 10; {how}\n }}\n}}\n"
     before = load(net, tmp_path, ruleset)
     net.call("network", "create", "lab")
     result = net.call("run", "--rm", "--network", "lab", "test", "true")

@@ -107,14 +107,39 @@ def listed(question: Callable[[], Any]) -> list[Any]:
 
 
 def dropping_chains(family: str) -> list[tuple[str, str]]:
-    """The base chains (table, chain) of a family that drop what is forwarded, unless a rule accepts it."""
-    found = []
-    for chain in listed(NFTables(nfgen_family=FAMILIES[family]).get_chains):
+    """The base chains (table, chain) of a family that drop what is forwarded, unless a rule accepts it.
+
+    By their policy, as iptables' under Docker and ufw, or by their last rule, as firewalld's.
+    """
+    nft = NFTables(nfgen_family=FAMILIES[family])
+    found: list[tuple[str, str]] = []
+    accepting: list[tuple[str, str]] = []
+    for chain in listed(nft.get_chains):
         hook = chain.get_attr("NFTA_CHAIN_HOOK")
-        forwards = hook is not None and hook.get_attr("NFTA_HOOK_HOOKNUM") == 2
-        if forwards and chain.get_attr("NFTA_CHAIN_POLICY") == CODES["drop"]:
-            found.append((chain.get_attr("NFTA_CHAIN_TABLE"), chain.get_attr("NFTA_CHAIN_NAME")))
-    return found
+        place = (chain.get_attr("NFTA_CHAIN_TABLE"), chain.get_attr("NFTA_CHAIN_NAME"))
+        if hook is not None and hook.get_attr("NFTA_HOOK_HOOKNUM") == 2 and not place[0].startswith("br-"):
+            (found if chain.get_attr("NFTA_CHAIN_POLICY") == CODES["drop"] else accepting).append(place)
+    last = {place_of(rule): rule for rule in listed(nft.get_rules)} if accepting else {}
+    return found + [place for place in accepting if place in last and refuses_all(last[place])]
+
+
+def place_of(rule: Any) -> tuple[str, str]:
+    """A rule's table and chain."""
+    return rule.get_attr("NFTA_RULE_TABLE"), rule.get_attr("NFTA_RULE_CHAIN")
+
+
+def refuses_all(rule: Any) -> bool:
+    """Whether a rule drops or rejects whatever comes as far as to it."""
+    verdict = ("NFTA_EXPR_DATA", "NFTA_IMMEDIATE_DATA", "NFTA_DATA_VERDICT", "NFTA_VERDICT_CODE")
+    for expression in rule.get_attr("NFTA_RULE_EXPRESSIONS") or []:
+        match expression.get_attr("NFTA_EXPR_NAME"):
+            case "counter" | "log":
+                continue
+            case "immediate":
+                return bool(expression.get_nested(*verdict) == "NF_DROP")
+            case name:
+                return bool(name == "reject")
+    return False
 
 
 # ---- rules ----
