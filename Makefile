@@ -3,7 +3,7 @@ SHELL = /bin/bash
 export PYTHON ?= python3
 export PATH := $(PATH):/usr/sbin:/sbin# runc, ip, nft: not in an ordinary user's PATH on Debian
 .NOTPARALLEL:
-.PHONY: help run test test-v2 lint diff bench clean
+.PHONY: help run demo test test-v2 lint diff bench clean
 
 STEPS := $(patsubst %/__main__.py,%,$(sort $(wildcard step[0-9][0-9]_*/__main__.py)))
 ifdef STEP
@@ -24,6 +24,10 @@ help: ## this list
 run: ## a shell in a container of the newest step (with no terminal: a short tour)
 	@tools/setup.sh run
 	@tools/tour.sh $(CHOSEN)$(GIVE_BACK)
+
+demo: ## what the last step can do, in two minutes: detach, exec, a volume, a web server, commit, and nothing left
+	@tools/setup.sh run
+	@tools/demo.sh$(GIVE_BACK)
 
 test: ## install what the suite needs, then run it; ARGS='-k name -x' goes to pytest
 	@tools/setup.sh test

@@ -389,6 +389,46 @@ def measure_import(steps: Sequence[str], archive: Path, scratch: Path, effort: E
     return contenders
 
 
+def measure_commit(step: str, podman: list[str], archive: Path, scratch: Path, effort: Effort) -> list[Contender]:
+    """`tar -c` of a root file system, and `commit` of a container that has it: the step's, and Podman's."""
+    store = scratch / "commit"
+    env = environment(scratch)
+    call(step, store, "import", str(archive), "large")
+    call(step, store, "run", "-d", "--name", "box", *no_network(step), "large", "sleep", "1000")
+    [rootfs] = store.glob("images/*/rootfs")
+    tar = Contender("tar -c of the same", always("tar", "-cf", str(scratch / "out.tar"), "-C", str(rootfs), "."), env)
+    ours = Contender(f"{step} commit", always(sys.executable, "-m", step, "commit", "box", "made"), environment(store))
+    contenders, again = (
+        [tar, ours],
+        {ours: Contender("rmi", always(sys.executable, "-m", step, "rmi", "made"), ours.env)},
+    )
+    if podman:
+        for words in (
+            ["import", "-q", str(archive), "large"],
+            ["run", "-d", "--network", "none", "--name", "box", "large"],
+        ):
+            Contender(
+                f"podman {words[0]}", always(*podman, *words, *["sleep", "1000"][: 2 * (words[0] == "run")]), env
+            ).once()
+        theirs = Contender("podman commit", always(*podman, "commit", "-q", "box", "made"), env)
+        contenders.append(theirs)
+        again[theirs] = Contender("podman rmi", always(*podman, "rmi", "made"), env)
+
+    def measured(contender: Contender) -> None:
+        os.sync()  # not to wait for what the one before has left to write
+        run_alone(contender)
+        if contender in again:
+            again[contender].once()
+
+    try:
+        in_turn("commit", effort.imports, contenders, measured)
+    finally:
+        call(step, store, "rm", "-f", "box")
+        if podman:
+            Contender("podman rm", always(*podman, "rm", "-f", "box"), env).once()
+    return contenders
+
+
 def measure_images(step: str, rootfs: Path, scratch: Path, effort: Effort) -> list[Contender]:
     """Start-up from an image of 10 MB, from one of 1 GB, and from the small one among many."""
     contenders = []
@@ -624,6 +664,13 @@ def main(
             for contender in imports:
                 part = ratio(contender, tar)
                 add_row(table, contender, tar, verdict(f"{part:.2f} of {OF_TAR} tar", part <= OF_TAR))
+            if with_images[-1] >= "step07":
+                archive = tree(rootfs, 300 * MB)
+                tar, *commits = measure_commit(with_images[-1], podman_words(contenders), archive, scratch, effort)
+                add_row(table, tar, tar)
+                for contender in commits:
+                    part = ratio(contender, tar)
+                    add_row(table, contender, tar, verdict(f"{part:.2f} of {OF_TAR} tar", part <= OF_TAR))
             small, *others = measure_images(with_images[-1], rootfs, scratch, effort)
             add_row(table, small, small)
             for contender in others:
