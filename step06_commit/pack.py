@@ -140,7 +140,7 @@ def add_file(archive: tarfile.TarFile, member: tarfile.TarInfo, content: int, si
         member.pax_headers = {**member.pax_headers, **{f"GNU.sparse.{key}": value for key, value in sparse.items()}}
         folder, base = os.path.split(member.name)
         member.name = os.path.join(folder, "GNUSparseFile.0", base)
-    archive.addfile(member, io.BufferedReader(Pieces(table, content, pieces), CHUNK))
+    archive.addfile(member, io.BufferedReader(Pieces(table, content, pieces), min(CHUNK, member.size) or 1))
 
 
 class Pieces(io.RawIOBase):

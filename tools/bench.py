@@ -397,9 +397,13 @@ def measure_commit(step: str, podman: list[str], archive: Path, scratch: Path, e
     call(step, store, "run", "-d", "--name", "box", *no_network(step), "large", "sleep", "1000")
     [rootfs] = store.glob("images/*/rootfs")
     tar = Contender("tar -c of the same", always("tar", "-cf", str(scratch / "out.tar"), "-C", str(rootfs), "."), env)
-    ours = Contender(f"{step} commit", always(sys.executable, "-m", step, "commit", "box", "made"), environment(store))
+    commit = ("-m", step, "commit", "box")
+    packed = Contender(
+        f"{step} commit -o", always(sys.executable, *commit, "-o", str(scratch / "ours.tar")), environment(store)
+    )
+    ours = Contender(f"{step} commit", always(sys.executable, *commit, "made"), environment(store))
     contenders, again = (
-        [tar, ours],
+        [tar, packed, ours],
         {ours: Contender("rmi", always(sys.executable, "-m", step, "rmi", "made"), ours.env)},
     )
     if podman:
