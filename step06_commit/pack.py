@@ -2,21 +2,19 @@
 
 import errno
 import gzip
-import io
 import os
 import stat
-import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any
 
-from . import tree
+from . import linux, pax, tree
 from .archive import XATTR, zstd
 from .errors import ContainerError
 from .images import Progress
 
-CHUNK = 2**20  # bytes
+CHUNK = 2**18  # bytes
 COMPRESSIONS: dict[str, Callable[[IO[bytes]], Any]] = {
     ".tar": nullcontext,
     ".tar.gz": lambda file: gzip.GzipFile(fileobj=file, mode="wb", compresslevel=6),
@@ -48,7 +46,7 @@ def appearing(file: Path) -> Iterator[IO[bytes]]:
             if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
                 raise
             fd = os.open(half, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)  # a file system that cannot do that
-        with open(fd, "wb") as target:
+        with open(fd, "wb", buffering=CHUNK) as target:
             yield target
             if not half.exists():
                 try:
@@ -64,104 +62,89 @@ def appearing(file: Path) -> Iterator[IO[bytes]]:
 def pack(root: Path, file: IO[bytes], compress: Callable[[IO[bytes]], Any], progress: Progress) -> int:
     """Write all that is in the directory `root` to `file`, staying on its file system. Returns the bytes of its files.
 
-    Left out are device files and sockets, which an image has no business with.
+    Left out are device files and sockets, which an image has no business with. `root` becomes the working directory,
+    as short paths are found sooner.
     """
     done = 0
     links: dict[tuple[int, int], str] = {}  # (device, inode) of files with several names: the first of them
-    kind: Any = {"mode": "w|", "format": tarfile.PAX_FORMAT, "copybufsize": CHUNK, "bufsize": CHUNK}
-    with compress(file) as target, tarfile.open(fileobj=target, **kind) as archive:
-        for name, path, info in walk(root):
-            archive.members.clear()  # type: ignore[attr-defined]  # or they would fill the memory
-            first = links.setdefault((info.st_dev, info.st_ino), name)
-            member = describe(name, path, info)
-            if first != name and not stat.S_ISDIR(info.st_mode):
-                member.type, member.linkname = tarfile.LNKTYPE, first
-                archive.addfile(member)
-            elif stat.S_ISREG(info.st_mode):
-                with open(path, "rb") as content:
-                    add_file(archive, member, content.fileno(), info.st_size)
+    buffer = memoryview(bytearray(CHUNK))  # one for all: fresh memory costs the kernel as much as a copy
+    linux.chdir(str(root))
+    with compress(file) as target:
+        for name, info in walk():
+            member = describe(name, info)
+            if info.st_nlink > 1 and member.kind != pax.FOLDER:
+                first = links.setdefault((info.st_dev, info.st_ino), name)
+                if first != name:
+                    member.kind, member.link = pax.HARD_LINK, first
+            if member.kind == pax.FILE:
+                write_file(target, member, buffer)
                 done += info.st_size
                 progress(done, None)
             else:
-                archive.addfile(member)
+                target.write(pax.header(member))
+        target.write(bytes(2 * pax.BLOCK))  # the end mark
     file.flush()
     return done
 
 
-def walk(root: Path) -> Iterator[tuple[str, Path, os.stat_result]]:
-    """Each file's name in the archive, its path and its facts: a directory before what is in it."""
-    device = root.lstat().st_dev
-    yield "./", root, root.lstat()
-    folders = [root]
+def walk() -> Iterator[tuple[str, os.stat_result]]:
+    """The name and the facts of all that goes into the archive: a directory before what is in it."""
+    root = os.stat(".")
+    yield "./", root
+    folders = [""]
     for folder in folders:  # grows while we walk
-        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-            path, info = Path(entry), entry.stat(follow_symlinks=False)
-            if stat.S_IFMT(info.st_mode) not in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFIFO):
-                continue
-            yield str(path.relative_to(root)), path, info
-            if stat.S_ISDIR(info.st_mode) and info.st_dev == device:
-                folders.append(path)
+        for entry in sorted(os.scandir(folder or "."), key=lambda entry: entry.name):
+            name, info = folder + entry.name, entry.stat(follow_symlinks=False)
+            if stat.S_ISDIR(info.st_mode):
+                name += "/"
+                if info.st_dev == root.st_dev:
+                    folders.append(name)
+            if stat.S_IFMT(info.st_mode) in pax.KINDS:
+                yield name, info
 
 
-def describe(name: str, path: Path, info: os.stat_result) -> tarfile.TarInfo:
-    """All about a file but what is in it. What the old header has no room for stands in pax records."""
-    member = tarfile.TarInfo(name)
-    member.mode, member.uid, member.gid = stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid
-    seconds, nanoseconds = divmod(abs(info.st_mtime_ns), 10**9)
-    records = {"mtime": f"{'-' * (info.st_mtime_ns < 0)}{seconds}.{nanoseconds:09}"}
-    for attribute in os.listxattr(path, follow_symlinks=False):
-        value = os.getxattr(path, attribute, follow_symlinks=False)
-        records[XATTR + attribute] = os.fsdecode(value)
-    member.pax_headers = records
-    if stat.S_ISDIR(info.st_mode):
-        member.type = tarfile.DIRTYPE
-    elif stat.S_ISLNK(info.st_mode):
-        member.type, member.linkname = tarfile.SYMTYPE, os.readlink(path)
-    elif stat.S_ISFIFO(info.st_mode):
-        member.type = tarfile.FIFOTYPE
+def describe(name: str, info: os.stat_result) -> pax.Member:
+    """All about a file but what is in it."""
+    member = pax.Member(name, pax.KINDS[stat.S_IFMT(info.st_mode)], info)
+    if member.kind == pax.SYMLINK:
+        member.link = os.readlink(name)
+    for attribute in os.listxattr(name, follow_symlinks=False):
+        member.records[XATTR + attribute] = os.getxattr(name, attribute, follow_symlinks=False)
     return member
 
 
-def add_file(archive: tarfile.TarFile, member: tarfile.TarInfo, content: int, size: int) -> None:
-    """Add a file with its bytes; of one with holes only what is none, behind a table of where each piece belongs.
+def write_file(target: Any, member: pax.Member, buffer: memoryview) -> None:
+    """Write a file: its header, and by way of `buffer` its bytes. Raises OSError if it has become shorter."""
+    content = os.open(member.name, os.O_RDONLY)
+    try:
+        pieces = tree.data_pieces(content, member.info)
+        member.size = sum(count for _, count in pieces)
+        table = make_sparse(member, pieces) if member.size < member.info.st_size else b""
+        target.write(pax.header(member) + table)
+        for offset, count in pieces:
+            while count:
+                done = os.preadv(content, [buffer[: min(CHUNK, count)]], offset)
+                if not done:
+                    raise OSError(errno.EIO, "the file became shorter while it was read", member.name)
+                target.write(buffer[:done])
+                offset, count = offset + done, count - done
+        target.write(pax.padding(member.size))
+    finally:
+        os.close(content)
+
+
+def make_sparse(member: pax.Member, pieces: list[tuple[int, int]]) -> bytes:
+    """Of a file with holes, only the pieces that are none are written, behind the table that this returns.
 
     That is GNU tar's sparse format 1.0 (tar manual, "PAX Format, Version 1.0"). Who does not know it gets a file of
     that odd name.
     """
-    pieces = tree.data_pieces(content, size)
-    member.size = sum(count for _, count in pieces)
-    table = b""
-    if member.size < size:
-        numbers = [len(pieces) + 1, *(number for piece in pieces for number in piece), size, 0]
-        table = "".join(f"{number}\n" for number in numbers).encode()
-        table += bytes(-len(table) % tarfile.BLOCKSIZE)
-        member.size += len(table)
-        sparse = {"major": "1", "minor": "0", "name": member.name, "realsize": str(size)}
-        member.pax_headers = {**member.pax_headers, **{f"GNU.sparse.{key}": value for key, value in sparse.items()}}
-        folder, base = os.path.split(member.name)
-        member.name = os.path.join(folder, "GNUSparseFile.0", base)
-    archive.addfile(member, io.BufferedReader(Pieces(table, content, pieces), min(CHUNK, member.size) or 1))
-
-
-class Pieces(io.RawIOBase):
-    """Some bytes, and after them pieces (offset, count) of a file, to be read as one."""
-
-    def __init__(self, head: bytes, file: int, pieces: list[tuple[int, int]]) -> None:
-        self.head, self.file, self.pieces = head, file, pieces
-
-    def readable(self) -> bool:
-        """It is for reading only."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill the beginning of `buffer`; returns how many bytes, 0 at the end."""
-        if self.head:
-            count = min(len(self.head), len(buffer))
-            buffer[:count], self.head = self.head[:count], self.head[count:]
-            return count
-        if not self.pieces:
-            return 0
-        (offset, left), *later = self.pieces
-        count = os.preadv(self.file, [buffer[:left]], offset)
-        self.pieces = [(offset + count, left - count), *later] if count < left else later
-        return count
+    numbers = [len(pieces) + 1, *(number for piece in pieces for number in piece), member.info.st_size, 0]
+    table = b"".join(b"%d\n" % number for number in numbers)
+    table += pax.padding(len(table))
+    member.size += len(table)
+    sparse = {"major": "1", "minor": "0", "name": member.name, "realsize": str(member.info.st_size)}
+    member.records |= {f"GNU.sparse.{keyword}": os.fsencode(value) for keyword, value in sparse.items()}
+    folder, base = os.path.split(member.name)
+    member.name = os.path.join(folder, "GNUSparseFile.0", base)
+    return table

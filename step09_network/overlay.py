@@ -28,7 +28,8 @@ def prepare(directory: Path, image: Path) -> None:
         raise refusal(error, directory) from None
     for name in ("upper", "work", "merged"):  # work: where the kernel prepares what it then renames into upper
         (directory / name).mkdir()
-    tree.keep_metadata(image, directory / "upper")  # the container's `/` has its owner and mode from upper
+    # From upper the container's `/` has its owner and its mode.
+    tree.keep_metadata(image, directory / "upper", image.stat())
 
 
 def mount(directory: Path) -> Path:

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -16,12 +17,12 @@ from pathlib import Path
 import pytest
 
 from tests import host, image, oracle, strace
-from tests.image import Member, file, folder
+from tests.image import Member, file, folder, link
 from tests.runtime import Missing, Result, Runtime, Started, Word
 from tests.terminal import Terminal
 from tests.test_faults import REASONS, can_fail, failed_well, recorded, sample, store_is_whole
 from tests.test_images import imported, shell
-from tests.test_import import Entry, inside, seen
+from tests.test_import import Entry, hard, inside, seen
 
 pytestmark = pytest.mark.step(6)
 
@@ -173,6 +174,57 @@ def test_everything_of_a_file_is_kept(runtime: Runtime, tmp_path: Path) -> None:
     for line, archive in zip(printed, archives, strict=True):
         assert re.fullmatch(rf"{re.escape(str(archive))} [\d.]+[kM]B", line)
         archive.unlink()
+
+
+EDGE = (*range(92, 104), 255)  # bytes: about what a name's field holds
+
+
+def edges() -> Iterator[Member]:
+    """Files of which something is at the edge of what a header of the old form can say, or of a record's length."""
+    yield folder("t")
+    yield file(f"t/{' ' * 20}", b"as blank as a checksum before it is there")
+    for length in EDGE:
+        yield file(f"t/{'f' * length}", b"f")
+        yield folder(f"t/{'d' * length}")
+        yield link(f"t/link{length}", "l" * length)
+        yield hard(f"t/{'h' * length}", f"t/{'f' * length}")
+    yield file(f"t/{'d' * 98}/{'ü' * 9}\udcff", b"longer, and not in UTF-8")
+    for size in (0, 1, 511, 512, 513, 2**18 - 1, 2**18, 2**18 + 1):
+        yield file(f"t/size{size}", os.urandom(size))
+    times = ("-2", "-1.5", "-0.000000001", "0", "0.000000001", "1.999999999", f"{8**11 - 1}", f"{8**11}", f"{8**11}.5")
+    for number, time in enumerate(times):
+        info, data = file(f"t/time{number}", b"")
+        info.pax_headers = {"mtime": time}
+        yield info, data
+    for owner in (0o7777776, 0o7777777, 0o10000000, 2**31):
+        info, data = file(f"t/owner{owner}", b"")
+        info.uid, info.gid = owner, owner + 1
+        yield info, data
+    for length in (*range(64, 80), *range(964, 980)):
+        info, data = file(f"t/attribute{length}", b"")
+        info.pax_headers = {"SCHILY.xattr.user.a": "=" * length}
+        yield info, data
+
+
+@OURS
+@pytest.mark.as_root("a user has one owner alone")
+def test_what_no_old_header_holds(runtime: Runtime, tmp_path: Path) -> None:
+    """GNU tar, Python's tarfile and our import read the same in the archive, and it is what the image has."""
+    own = imported(runtime, tmp_path, [*shell(), *edges()])
+    (rootfs,) = (tmp_path / "state/images").glob("*/rootfs")
+    before = seen(rootfs / "t")
+    assert len({each.modified for each in before.values()}) > 8 and len({each.owner for each in before.values()}) == 5
+    archive = tmp_path / "tmp/out.tar"
+    with box(own) as container:
+        commit(own, container, container.id, "-o", str(archive))
+    compare = ["tar", "--compare", "--xattrs", "--file", str(archive), "--directory", str(rootfs), "t"]
+    done = subprocess.run(compare, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    with tarfile.open(archive) as opened:
+        names = {os.fsencode(name).removeprefix(b"t/") for name in opened.getnames() if name.startswith("t/")}
+    assert names == {*before}
+    assert files(tmp_path, own.call("import", str(archive), "again").text) == before
+    archive.unlink()
 
 
 @OURS
