@@ -39,7 +39,7 @@ MB = 1_000_000
 ABOVE_TYPER = 0.025  # seconds that `run true` may take beyond `import typer`
 OF_PODMAN = 0.5  # what part it may take of `podman run --rm --network none`
 OF_PODMAN_CONNECTED = 0.7  # … and of `podman run --rm`, both with a network
-OF_TAR = 1.5  # how many times as long as `tar -x` importing may take
+OF_TAR = 1.5  # how many times as long as `tar -x` importing may take; as `tar -c` or `cp -a`, committing
 LISTED = 0.5  # seconds that `ps -a` of a thousand may take
 KEEPER = 8  # MiB that the process which stays with a container may weigh
 INDEPENDENT = 1.1  # … and starting from a large image, or one of many, as long as from a small and only one
@@ -162,6 +162,15 @@ def adopt_orphans() -> None:
     ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1, 0, 0, 0)
 
 
+def bury_orphans() -> None:
+    """Wait until they are gone. What conmon calls when its container has ended still writes to Podman's storage."""
+    give_up = time.monotonic() + 10
+    with suppress(ChildProcessError):
+        while time.monotonic() < give_up:
+            if os.waitpid(-1, os.WNOHANG) == (0, 0):
+                time.sleep(0.05)
+
+
 # ------------------------------------------------------------------------------------------------- what is compared
 
 
@@ -220,11 +229,6 @@ def before(*words: str) -> Callable[[Sequence[str]], list[str]]:
 
 def always(*words: str) -> Callable[[Sequence[str]], list[str]]:
     return lambda _: [*words]
-
-
-def each(*words: str) -> Callable[[Sequence[str]], list[str]]:
-    """Always these words, but with another number for `%d` each time."""
-    return lambda command: [word.replace("%d", str(next(numbers))) for word in words]
 
 
 def just_typer(command: Sequence[str]) -> list[str]:
@@ -357,7 +361,7 @@ def import_large(step: str, store: Path, rootfs: Path, size: int) -> None:
 # ----------------------------------------------------------------------------------------------------- the measuring
 
 
-def in_turn(what: str, rounds: int, contenders: list[Contender], measure: Callable[[Contender], None]) -> None:
+def in_turn(what: str, rounds: int, contenders: list[Contender], measure: Callable[[Contender], object]) -> None:
     """Measure each, `rounds` times over. What fails is noted and leaves the list; without the first, all fails."""
     base = contenders[0]
     with terminal.status("") as status:
@@ -417,35 +421,40 @@ def measure_import(steps: Sequence[str], archive: Path, scratch: Path, effort: E
 
 
 def measure_commit(step: str, podman: list[str], archive: Path, scratch: Path, effort: Effort) -> list[Contender]:
-    """`tar -c` and `cp -a` of a root file system, and `commit` of a container that has it: the step's, and Podman's.
-
-    Nothing is removed in between: ext4 does not soon take again the inodes of what has gone, and searches for others.
-    """
-    store = scratch / "commit"
+    """`tar -c` and `cp -a` of a root file system, and `commit` of a container that has it: the step's, and Podman's."""
+    store, copy = scratch / "commit", scratch / "copy"
     ours, theirs = environment(store), environment(scratch)
     call(step, store, "import", str(archive), "large")
     call(step, store, "run", "-d", "--name", "box", *no_network(step), "large", "sleep", "1000")
     [rootfs] = store.glob("images/*/rootfs")
-    commit = [sys.executable, "-m", step, "commit", "box"]
+    python = [sys.executable, "-m", step]
+    tars = [str(scratch / name) for name in ("theirs.tar", "ours.tar")]
     contenders = [
-        Contender(f"tar -c of {archive.stem}", each("tar", "-C", str(rootfs), "-cf", f"{scratch}/tar%d", "."), theirs),
-        Contender(f"{step} commit -o", each(*commit, "-o", f"{scratch}/%d.tar"), ours),
-        Contender("cp -a of the same", each("cp", "-a", str(rootfs), f"{scratch}/copy%d"), theirs),
-        Contender(f"{step} commit", each(*commit, "made%d"), ours),
+        Contender(f"tar -c of {archive.stem}", always("tar", "-C", str(rootfs), "-cf", tars[0], "."), theirs),
+        Contender(f"{step} commit -o", always(*python, "commit", "box", "-o", tars[1]), ours),
+        Contender("cp -a of the same", always("cp", "-a", str(rootfs), str(copy)), theirs),
+        Contender(f"{step} commit", always(*python, "commit", "box", "made"), ours),
+    ]
+    afterwards = [
+        Contender("rm", always("rm", "-r", *tars, str(copy)), theirs),
+        Contender(f"{step} rmi", always(*python, "rmi", "made"), ours),
     ]
     if podman:
-        once = [["import", "-q", str(archive), "large"]]
-        once.append(["run", "-d", "--network", "none", "--name", "box", "large", "sleep", "1000"])
-        for words in once:
-            Contender(f"podman {words[0]}", always(*podman, *words), theirs).once()
-        contenders.append(Contender("podman commit", each(*podman, "commit", "-q", "box", "made%d"), theirs))
+        Contender("podman import", always(*podman, "import", "-q", str(archive), "large"), theirs).once()
+        run = ["run", "-d", "--network", "none", "--name", "box", "large", "sleep", "1000"]
+        Contender("podman run -d", always(*podman, *run), theirs).once()
+        contenders.append(Contender("podman commit", always(*podman, "commit", "-q", "box", "made"), theirs))
+        afterwards.append(Contender("podman rmi", always(*podman, "rmi", "made"), theirs))
 
     def measured(contender: Contender) -> None:
         os.sync()  # not to wait for what the one before has left to write
         run_alone(contender)
 
     try:
-        in_turn("commit", effort.imports, contenders, measured)
+        for _ in range(effort.imports):
+            in_turn("commit", 1, contenders, measured)
+            # Not sooner: ext4 without a journal searches long for an inode where many have just gone.
+            in_turn("commit: cleaning up", 1, afterwards, Contender.once)
     finally:
         call(step, store, "rm", "-f", "box")
         if podman:
@@ -655,11 +664,12 @@ def main(
     """Time every step's containers beside unshare, runc and Podman, and its import beside tar."""
     steps = sorted(path.parent.name for path in PROJECT.glob("step[0-9][0-9]_*/__main__.py"))
     chosen = [name for name in steps if not step or name.startswith(f"step{step:02}_")]
-    effort = Effort(runs=5, crowd=10, crowds=1, imports=1, images=20, records=100, detached=20) if quick else Effort()
+    effort = Effort(runs=5, crowd=10, crowds=1, imports=3, images=20, records=100, detached=20) if quick else Effort()
     table = new_table(effort)
 
     with ExitStack() as cleanup:
         scratch = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="mydocker-bench-")))
+        cleanup.callback(bury_orphans)
         rootfs = None
         if has_images(steps[-1]):
             start_up(steps[-1], scratch / "rootfs").once()  # makes itself the image busybox
@@ -690,13 +700,15 @@ def main(
                 add_row(table, contender, tar, verdict(f"{part:.2f} of {OF_TAR} tar", part <= OF_TAR))
             if with_images[-1] >= "step07":
                 words = podman_words(contenders)
-                tar, *commits = measure_commit(with_images[-1], words, debian(rootfs), scratch, effort)
-                add_row(table, tar, tar)
+                commits = measure_commit(with_images[-1], words, debian(rootfs), scratch, effort)
+                peers_of = dict(itertools.pairwise(reversed(commits)))  # each of ours stands behind its peer
                 for contender in commits:
-                    part = ratio(contender, tar)
-                    own = with_images[-1] in contender.name
-                    aim = verdict(f"{part:.2f} of {OF_TAR} tar", part <= OF_TAR) if own else ""
-                    add_row(table, contender, tar, aim)
+                    aim = ""
+                    if with_images[-1] in contender.name:
+                        part = ratio(contender, peers_of[contender])
+                        program = peers_of[contender].name.partition(" ")[0]
+                        aim = verdict(f"{part:.2f} of {OF_TAR} {program}", part <= OF_TAR)
+                    add_row(table, contender, commits[0], aim)
             small, *others = measure_images(with_images[-1], rootfs, scratch, effort)
             add_row(table, small, small)
             for contender in others:
