@@ -195,7 +195,8 @@ def set_metadata(member: tarfile.TarInfo, path: str) -> None:
         os.chmod(path, stat.S_IMODE(member.mode))
     for keyword, value in member.pax_headers.items():
         if keyword.startswith(XATTR):
-            tree.set_attribute(path, keyword.removeprefix(XATTR), os.fsencode(value))
+            name = keyword.removeprefix(XATTR).replace("%3D", "=").replace("%25", "%")  # as GNU tar writes them
+            tree.set_attribute(path, name, os.fsencode(value))
     time = nanoseconds(member)
     os.utime(path, ns=(time, time), follow_symlinks=False)
 

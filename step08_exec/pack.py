@@ -88,19 +88,22 @@ def pack(root: Path, file: IO[bytes], compress: Callable[[IO[bytes]], Any], prog
 
 
 def walk() -> Iterator[tuple[str, os.stat_result]]:
-    """The name and the facts of all that goes into the archive: a directory before what is in it."""
+    """The name and the facts of all that goes into the archive: each directory, and right behind it all that is in it.
+
+    For once something else follows, tar gives the directory its times and its mode, and has it closed.
+    """
     root = os.stat(".")
-    yield "./", root
-    folders = [""]
-    for folder in folders:  # grows while we walk
-        for entry in sorted(os.scandir(folder or "."), key=lambda entry: entry.name):
-            name, info = folder + entry.name, entry.stat(follow_symlinks=False)
-            if stat.S_ISDIR(info.st_mode):
-                name += "/"
-                if info.st_dev == root.st_dev:
-                    folders.append(name)
+    waiting = [("./", root)]
+    while waiting:
+        name, info = waiting.pop()
+        yield name, info
+        if not stat.S_ISDIR(info.st_mode) or info.st_dev != root.st_dev:
+            continue
+        for entry in sorted(os.scandir(name), key=lambda entry: entry.name, reverse=True):
+            info = entry.stat(follow_symlinks=False)
             if stat.S_IFMT(info.st_mode) in pax.KINDS:
-                yield name, info
+                path = name.removeprefix("./") + entry.name
+                waiting.append((path + "/" * stat.S_ISDIR(info.st_mode), info))
 
 
 def describe(name: str, info: os.stat_result) -> pax.Member:
@@ -109,7 +112,8 @@ def describe(name: str, info: os.stat_result) -> pax.Member:
     if member.kind == pax.SYMLINK:
         member.link = os.readlink(name)
     for attribute in os.listxattr(name, follow_symlinks=False):
-        member.records[XATTR + attribute] = os.getxattr(name, attribute, follow_symlinks=False)
+        keyword = XATTR + attribute.replace("%", "%25").replace("=", "%3D")  # = ends the keyword
+        member.records[keyword] = os.getxattr(name, attribute, follow_symlinks=False)
     return member
 
 
@@ -125,7 +129,7 @@ def write_file(target: Any, member: pax.Member, buffer: memoryview) -> None:
             while count:
                 done = os.preadv(content, [buffer[: min(CHUNK, count)]], offset)
                 if not done:
-                    raise OSError(errno.EIO, "the file became shorter while it was read", member.name)
+                    raise OSError(errno.EIO, tree.SHORTER, member.name)
                 target.write(buffer[:done])
                 offset, count = offset + done, count - done
         target.write(pax.padding(member.size))

@@ -34,7 +34,7 @@ def header(member: Member) -> bytes:
     """All about a file but what is in it. What its block has no room for stands before it, as records."""
     name, link, info = os.fsencode(member.name), os.fsencode(member.link), member.info
     seconds, nanoseconds = divmod(info.st_mtime_ns, 10**9)
-    records = dict(member.records)
+    records = {}
     if len(name) > 100:
         records["path"] = name
     if len(link) > 100:
@@ -44,6 +44,7 @@ def header(member: Member) -> bytes:
     for keyword, number, digits in (("uid", info.st_uid, 7), ("gid", info.st_gid, 7), ("size", member.size, 11)):
         if not fits(number, digits):
             records[keyword] = b"%d" % number
+    records |= member.records  # the last counts: of a file with holes, its name
     own = block(name, member.kind, stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid, member.size, seconds, link)
     if not records:
         return own

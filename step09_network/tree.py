@@ -7,6 +7,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+SHORTER = "the file became shorter while it was read"
+FULL = (errno.ENOSPC, errno.EDQUOT)
 File = int | str | Path  # an open descriptor, or a path
 COPY_UNIT = 64 * 2**20  # bytes handed to the kernel at once
 
@@ -48,7 +50,7 @@ def copy_one(source: str, target: str, info: os.stat_result) -> None:
                 copy_data(reading.fileno(), writing.fileno(), info)
                 keep_metadata(reading.fileno(), writing.fileno(), info)  # no path has to be looked up again
             except OSError as error:
-                raise OSError(error.errno, error.strerror, source) from None
+                raise OSError(error.errno, error.strerror, target if error.errno in FULL else source) from None
         return
     if stat.S_ISLNK(info.st_mode):
         os.symlink(os.readlink(source), target)
@@ -82,10 +84,14 @@ def data_pieces(file: int, info: os.stat_result) -> list[tuple[int, int]]:
         try:
             offset = os.lseek(file, hole, os.SEEK_DATA)
         except OSError as error:
-            if error.errno == errno.ENXIO:
-                break  # nothing but a hole from here to the end
-            raise
-        hole = min(os.lseek(file, offset, os.SEEK_HOLE), size)  # it may have grown meanwhile
+            if error.errno != errno.ENXIO:
+                raise
+            if os.fstat(file).st_size < size:
+                raise OSError(errno.EIO, SHORTER) from None
+            break  # nothing but a hole from here to the end
+        if offset >= size:  # it has grown meanwhile, behind that hole
+            break
+        hole = min(os.lseek(file, offset, os.SEEK_HOLE), size)
         pieces.append((offset, hole - offset))
     return pieces
 
@@ -99,7 +105,7 @@ def transfer(source: int, target: int, count: int) -> int:
             raise
         moved = os.sendfile(target, source, None, count)
     if moved == 0:
-        raise OSError(errno.EIO, "the file became shorter while it was read")
+        raise OSError(errno.EIO, SHORTER)
     return moved
 
 

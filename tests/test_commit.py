@@ -183,6 +183,9 @@ def edges() -> Iterator[Member]:
     """Files of which something is at the edge of what a header of the old form can say, or of a record's length."""
     yield folder("t")
     yield file(f"t/{' ' * 20}", b"as blank as a checksum before it is there")
+    info, data = file("t/equals", b"")
+    info.pax_headers = {"SCHILY.xattr.user.a%3Db%253D": "c=d"}
+    yield info, data
     for length in EDGE:
         yield file(f"t/{'f' * length}", b"f")
         yield folder(f"t/{'d' * length}")
@@ -206,20 +209,34 @@ def edges() -> Iterator[Member]:
         yield info, data
 
 
+def extracted(archive: Path, target: Path) -> dict[bytes, Entry]:
+    """What GNU tar makes of the tree `t` of an archive."""
+    target.mkdir()
+    words = ["tar", "--extract", "--xattrs", "--xattrs-include=*", "--file", str(archive), "-C", str(target), "t"]
+    subprocess.run(words, check=True)
+    return seen(target / "t")
+
+
 @OURS
 @pytest.mark.as_root("a user has one owner alone")
 def test_what_no_old_header_holds(runtime: Runtime, tmp_path: Path) -> None:
     """GNU tar, Python's tarfile and our import read the same in the archive, and it is what the image has."""
     own = imported(runtime, tmp_path, [*shell(), *edges()])
-    (rootfs,) = (tmp_path / "state/images").glob("*/rootfs")
-    before = seen(rootfs / "t")
-    assert len({each.modified for each in before.values()}) > 8 and len({each.owner for each in before.values()}) == 5
     archive = tmp_path / "tmp/out.tar"
-    with box(own) as container:
+    with box(own, f"/bin/busybox truncate -s 1M /t/{'s' * 100}") as container:
+        root = f"/proc/{container.init.pid}/root"
+        before = seen(Path(root, "t"))
         commit(own, container, container.id, "-o", str(archive))
-    compare = ["tar", "--compare", "--xattrs", "--file", str(archive), "--directory", str(rootfs), "t"]
-    done = subprocess.run(compare, capture_output=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+        compare = ["tar", "--compare", "--xattrs", "--file", str(archive), "--directory", root, "t"]
+        done = subprocess.run(compare, capture_output=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert len({each.modified for each in before.values()}) > 8 and len({each.owner for each in before.values()}) == 5
+    assert before[b"equals"].attributes == {("user.a=b%3D", b"c=d")}
+    found = extracted(archive, tmp_path / "tmp/extracted")
+    assert {name: replace(each, holes=False) for name, each in found.items()} == {
+        name: replace(each, holes=False) for name, each in before.items()
+    }
+    shutil.rmtree(tmp_path / "tmp/extracted")
     with tarfile.open(archive) as opened:
         names = {os.fsencode(name).removeprefix(b"t/") for name in opened.getnames() if name.startswith("t/")}
     assert names == {*before}
