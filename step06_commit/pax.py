@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass, field
 
 BLOCK = 512  # bytes
-USTAR = struct.Struct("100s 8s 8s 8s 12s 12s 8s c 100s 8s 247x")  # the last: names of owners, numbers of devices
+USTAR = struct.Struct("100s 48s 8s c 100s 8s 247x")  # name, numbers, checksum, kind, link; owners by name, devices
 BLANK = b" " * 8
 
 FILE, HARD_LINK, SYMLINK, FOLDER, FIFO = b"0", b"1", b"2", b"5", b"6"
@@ -39,13 +39,18 @@ def header(member: Member) -> bytes:
         records["path"] = name
     if len(link) > 100:
         records["linkpath"] = link
-    if nanoseconds or not fits(seconds, 11):
+    uid, gid, size = info.st_uid, info.st_gid, member.size
+    if nanoseconds or not 0 <= seconds < 8**11:
         records["mtime"] = decimal(info.st_mtime_ns)
-    for keyword, number, digits in (("uid", info.st_uid, 7), ("gid", info.st_gid, 7), ("size", member.size, 11)):
-        if not fits(number, digits):
-            records[keyword] = b"%d" % number
+        seconds = min(max(seconds, 0), 8**11 - 1)
+    if uid >= 8**7:
+        records["uid"], uid = b"%d" % uid, 0
+    if gid >= 8**7:
+        records["gid"], gid = b"%d" % gid, 0
+    if size >= 8**11:
+        records["size"], size = b"%d" % size, 0
     records |= member.records  # the last counts: of a file with holes, its name
-    own = block(name, member.kind, stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid, member.size, seconds, link)
+    own = block(name, member.kind, stat.S_IMODE(info.st_mode), uid, gid, size, seconds, link)
     if not records:
         return own
     lines = b"".join(record(os.fsencode(keyword), value) for keyword, value in records.items())
@@ -53,20 +58,10 @@ def header(member: Member) -> bytes:
 
 
 def block(name: bytes, kind: bytes, mode: int, uid: int, gid: int, size: int, seconds: int, link: bytes = b"") -> bytes:
-    """A header of the old form. A name is cut where its field ends, a number that does not fit is 0."""
-    numbers = (octal(mode, 7), octal(uid, 7), octal(gid, 7), octal(size, 11), octal(seconds, 11))
-    data = USTAR.pack(name, *numbers, BLANK, kind, link, b"ustar\00000")
+    """A header of the old form: numbers are octal, a name is cut where its field ends."""
+    numbers = b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (mode, uid, gid, size, seconds)
+    data = USTAR.pack(name, numbers, BLANK, kind, link, b"ustar\00000")
     return b"%b%06o\0 %b" % (data[:148], sum(data), data[156:])  # the checksum, where it was blank meanwhile
-
-
-def octal(number: int, digits: int) -> bytes:
-    """A number as the old form writes it."""
-    return b"%0*o" % (digits, number if fits(number, digits) else 0)
-
-
-def fits(number: int, digits: int) -> bool:
-    """Whether so many octal digits can say it."""
-    return 0 <= number < 1 << 3 * digits
 
 
 def record(keyword: bytes, value: bytes) -> bytes:
