@@ -90,7 +90,7 @@ def pack(root: Path, file: IO[bytes], compress: Callable[[IO[bytes]], Any], prog
 def walk() -> Iterator[tuple[str, os.stat_result]]:
     """The name and the facts of all that goes into the archive: each directory, and right behind it all that is in it.
 
-    For once something else follows, tar gives the directory its times and its mode, and has it closed.
+    For as soon as something else follows, tar gives the directory its times, and a mode that may keep others out.
     """
     root = os.stat(".")
     waiting = [("./", root)]
@@ -100,10 +100,10 @@ def walk() -> Iterator[tuple[str, os.stat_result]]:
         if not stat.S_ISDIR(info.st_mode) or info.st_dev != root.st_dev:
             continue
         for entry in sorted(os.scandir(name), key=lambda entry: entry.name, reverse=True):
-            info = entry.stat(follow_symlinks=False)
-            if stat.S_IFMT(info.st_mode) in pax.KINDS:
+            inside = entry.stat(follow_symlinks=False)
+            if stat.S_IFMT(inside.st_mode) in pax.KINDS:
                 path = name.removeprefix("./") + entry.name
-                waiting.append((path + "/" * stat.S_ISDIR(info.st_mode), info))
+                waiting.append((path + "/" * stat.S_ISDIR(inside.st_mode), inside))
 
 
 def describe(name: str, info: os.stat_result) -> pax.Member:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 SHORTER = "the file became shorter while it was read"
-FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what is the target's fault, and not the source's
 File = int | str | Path  # an open descriptor, or a path
 COPY_UNIT = 64 * 2**20  # bytes handed to the kernel at once
 

@@ -543,3 +543,4 @@ def test_a_full_disk(runtime: Runtime, tmp_path: Path) -> None:
     assert result.text.split("\n") == ["commit 125", "commit 125", "commit 0", "went on"], result
     said = result.err.decode().splitlines()
     assert len(said) == 2 and all("No space left on device" in line for line in said), said
+    assert f"{tmp_path}/state/tmp/" in said[1], "it is the store that is full, not the container"

@@ -16,14 +16,14 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests import host, image, oracle, session
+from tests import host, image, oracle, session, strace
 from tests.image import Member, file, folder, link
 from tests.runtime import Missing, Result, Runtime, Started
 from tests.terminal import Terminal
@@ -910,6 +910,41 @@ def test_told_to_end_at_any_moment(runtime: Runtime, tmp_path: Path, source: str
         assert [*(tmp_path / "state/tmp").iterdir()] == []
 
 
+@OURS
+@pytest.mark.parametrize("size", [2**21, 100], ids=["grows", "shrinks"])
+def test_a_file_that_changes_while_it_is_copied(runtime: Runtime, tmp_path: Path, size: int) -> None:
+    """It is a megabyte of hole, and is looked through for data when it changes: the copy waits there for a while."""
+    own = own_store(runtime, tmp_path)
+    changing = tmp_path / "directory/changing"
+    changing.parent.mkdir()
+    with changing.open("wb") as opened:
+        opened.truncate(2**20)
+    wait = ("-o", "/dev/null", "-P", str(changing), "-e", "trace=lseek", "-e", "inject=lseek:delay_enter=1s:when=1")
+    started = own.popen([*own.command, "import", str(changing.parent), "made"], under=(strace.program(), "-qq", *wait))
+    host.wait_until(lambda: held_open(changing), "the copy begins")
+    with changing.open("r+b") as opened:
+        opened.truncate(size)
+        opened.seek(size)
+        opened.write(b"x" * 5000 * (size > 100))
+    result = started.end()
+    if size < 2**20:
+        assert "became shorter" in own.refusal(result)
+        assert [*(tmp_path / "state/tmp").iterdir()] == []
+        return
+    assert result.code == 0, result.err
+    (copy,) = (tmp_path / "state/images").glob("*/rootfs/changing")
+    assert copy.read_bytes() == bytes(2**20)
+
+
+def held_open(path: Path) -> bool:
+    """Whether a process that this test has started has the file open."""
+    for process in host.descendants():
+        with suppress(OSError):
+            if any(os.path.realpath(fd) == str(path) for fd in Path(f"/proc/{process.pid}/fd").iterdir()):
+                return True
+    return False
+
+
 # ---- no room ---------------------------------------------------------------------------------------------------------
 
 
@@ -931,6 +966,7 @@ def test_the_disk_is_full(runtime: Runtime, tmp_path: Path, source: str, options
     result = own.call("import", str(tmp_path / source), "full", under=under)
     said = own.refusal(result)
     assert "No space left" in said and "file-" in said
+    assert source == "archive" or f"{state}/tmp/" in said, "it is the store that is full, not the directory"
     assert result.out == b""
 
 

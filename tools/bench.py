@@ -436,7 +436,7 @@ def measure_commit(step: str, podman: list[str], archive: Path, scratch: Path, e
         Contender(f"{step} commit", always(*python, "commit", "box", "made"), ours),
     ]
     afterwards = [
-        Contender("rm", always("rm", "-r", *tars, str(copy)), theirs),
+        Contender("rm", always("rm", "-rf", *tars, str(copy)), theirs),
         Contender(f"{step} rmi", always(*python, "rmi", "made"), ours),
     ]
     if podman:
