@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
-from . import init, linux, namespaces, terminal
+from . import init, namespaces, terminal
 from .config import Config
-from .errors import ContainerError
 from .guard import guarded
+from .lib import linux
+from .lib.errors import ContainerError
 
 FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 

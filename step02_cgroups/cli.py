@@ -8,12 +8,12 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from . import container, explain
+from . import container
 from .cgroups import Limits
 from .config import Config
-from .errors import ContainerError, complain, sentence
+from .lib import explain
+from .lib.errors import PROGRAM, ContainerError, complain, sentence
 
-PROGRAM = __package__
 WORDS_AS_TYPED = {"allow_interspersed_args": False}  # options end at the first word that is none
 
 app = typer.Typer(

@@ -9,10 +9,11 @@ import signal
 import socket
 from typing import NoReturn
 
-from . import explain, linux, namespaces, terminal
+from . import namespaces, terminal
 from .config import Config
-from .errors import ContainerError, sentence
-from .linux import CLONE, MS, PR
+from .lib import explain, linux
+from .lib.errors import ContainerError, sentence
+from .lib.linux import CLONE, MS, PR
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

@@ -13,9 +13,9 @@ import tty
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 
-from . import explain, linux
 from .guard import guarded
-from .linux import MS
+from .lib import explain, linux
+from .lib.linux import MS
 from .namespaces import ROOTLESS
 
 CHUNK = 65536  # bytes

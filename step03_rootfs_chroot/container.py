@@ -13,10 +13,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import cgroups, images, init, linux, namespaces, terminal
+from . import cgroups, images, init, namespaces, terminal
 from .config import Config
-from .errors import ContainerError
 from .guard import guarded
+from .lib import linux
+from .lib.errors import ContainerError
 
 FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 

@@ -6,9 +6,10 @@ import socket
 from collections.abc import Callable
 from typing import NoReturn
 
-from . import explain, linux, namespaces
-from .errors import ContainerError, sentence
-from .linux import CLONE, PR
+from . import namespaces
+from .lib import explain, linux
+from .lib.errors import ContainerError, sentence
+from .lib.linux import CLONE, PR
 
 TENTH = 0.1  # seconds between two looks at the progress
 

@@ -13,10 +13,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import cgroups, images, init, linux, namespaces, overlay, store, terminal, volumes
+from . import cgroups, images, init, namespaces, overlay, terminal, volumes
 from .config import Config
-from .errors import ContainerError
 from .guard import guarded
+from .lib import linux, store
+from .lib.errors import ContainerError
 
 FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 

@@ -13,9 +13,9 @@ import errno
 import os
 from pathlib import Path
 
-from . import linux, store, tree
-from .errors import ContainerError
-from .linux import MS
+from .lib import linux, store, tree
+from .lib.errors import ContainerError
+from .lib.linux import MS
 
 UNABLE = (errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.ENOSYS, errno.EREMOTE, errno.ESTALE)
 

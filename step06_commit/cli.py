@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from . import commit, container, explain, images, volumes
+from . import commit, container, images, volumes
 from .cgroups import Limits
 from .config import Config
-from .errors import ContainerError, complain, sentence
+from .lib import explain
+from .lib.errors import PROGRAM, ContainerError, complain, sentence
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-PROGRAM = __package__
 WORDS_AS_TYPED = {"allow_interspersed_args": False}  # options end at the first word that is none
 
 app = typer.Typer(

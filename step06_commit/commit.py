@@ -12,10 +12,12 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from . import cgroups, images, init, linux, overlay, pack, state, store, worker
-from .errors import ContainerError, complain
-from .images import Progress
-from .linux import CLONE
+from . import cgroups, images, init, overlay, worker
+from .images import Progress, pack
+from .lib import linux, store
+from .lib.errors import ContainerError, complain
+from .lib.linux import CLONE
+from .records import state
 
 
 def to_image(reference: str, name: str, progress: Progress) -> tuple[str, int]:

@@ -14,10 +14,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import cgroups, explain, images, init, linux, monitor, namespaces, overlay, state, store, terminal, volumes
+from . import cgroups, images, init, namespaces, overlay, terminal, volumes
 from .config import Config
-from .errors import ContainerError, sentence
 from .guard import guarded
+from .lib import explain, linux, store
+from .lib.errors import ContainerError, sentence
+from .records import monitor, state
 
 FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 

@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from . import commit, container, environment, exec, explain, images, logs, state, stats, volumes
+from . import commit, container, environment, exec, images, volumes
 from .cgroups import Limits
 from .config import Config
-from .errors import ContainerError, complain, sentence
+from .lib import explain
+from .lib.errors import PROGRAM, ContainerError, complain, sentence
+from .records import logs, state, stats
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-PROGRAM = __package__
 WORDS_AS_TYPED = {"allow_interspersed_args": False}  # options end at the first word that is none
 
 app = typer.Typer(

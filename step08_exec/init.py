@@ -10,10 +10,11 @@ import socket
 from pathlib import Path
 from typing import NoReturn
 
-from . import capabilities, explain, linux, namespaces, overlay, rootfs, terminal, users, volumes
+from . import capabilities, namespaces, overlay, rootfs, terminal, users, volumes
 from .config import Config
-from .errors import ContainerError, sentence
-from .linux import CLONE, MS, PR
+from .lib import explain, linux
+from .lib.errors import ContainerError, sentence
+from .lib.linux import CLONE, MS, PR
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

@@ -9,9 +9,10 @@ cannot be reached by any trick with paths.
 import os
 from pathlib import Path
 
-from . import linux, terminal
-from .errors import ContainerError
-from .linux import MNT, MS
+from . import terminal
+from .lib import linux
+from .lib.errors import ContainerError
+from .lib.linux import MNT, MS
 
 SAFE = MS.MS_NOSUID | MS.MS_NODEV | MS.MS_NOEXEC
 DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}

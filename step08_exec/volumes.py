@@ -18,9 +18,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import linux, store, tree, worker
-from .errors import ContainerError, sentence
-from .linux import MOUNT_ATTR
+from . import worker
+from .lib import linux, store, tree
+from .lib.errors import ContainerError, sentence
+from .lib.linux import MOUNT_ATTR
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}", re.ASCII)  # as Docker
 MODES = ("ro", "rw")

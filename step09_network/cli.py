@@ -15,17 +15,18 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from . import commit, container, environment, exec, explain, images, logs, namespaces, network, state, stats, volumes
+from . import commit, container, environment, exec, images, namespaces, network, volumes
 from .cgroups import Limits
 from .config import Config
-from .errors import ContainerError, complain, sentence
+from .lib import explain
+from .lib.errors import PROGRAM, ContainerError, complain, sentence
 from .network import model, ports
 from .network.model import MODES
+from .records import logs, state, stats
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-PROGRAM = __package__
 WORDS_AS_TYPED = {"allow_interspersed_args": False}  # options end at the first word that is none
 
 app = typer.Typer(

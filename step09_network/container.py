@@ -14,25 +14,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from . import (
-    cgroups,
-    explain,
-    images,
-    init,
-    linux,
-    monitor,
-    namespaces,
-    network,
-    overlay,
-    state,
-    store,
-    terminal,
-    volumes,
-)
+from . import cgroups, images, init, namespaces, network, overlay, terminal, volumes
 from .config import Config
-from .errors import ContainerError, sentence
 from .guard import guarded
+from .lib import explain, linux, store
+from .lib.errors import ContainerError, sentence
 from .network import files, ports
+from .records import monitor, state
 
 FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from .errors import ContainerError
+from .lib.errors import ContainerError
 
 
 def parse(files: list[Path], settings: list[str]) -> dict[str, str]:

@@ -24,12 +24,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import NoReturn
 
-from . import cgroups, explain, init, linux, monitor, namespaces, state, terminal
+from . import cgroups, init, namespaces, terminal
 from .config import Config
 from .container import Child, kill, reap, signals_forwarded, start, wait
-from .errors import ContainerError, sentence
 from .guard import guarded
-from .linux import CLONE, PR
+from .lib import explain, linux
+from .lib.errors import ContainerError, sentence
+from .lib.linux import CLONE, PR
+from .records import monitor, state
 
 
 class NoLog(monitor.Log):

@@ -7,9 +7,9 @@ import socket
 import struct
 from pathlib import Path
 
-from . import explain, linux
-from .errors import ContainerError, sentence
-from .linux import CLONE
+from .lib import explain, linux
+from .lib.errors import ContainerError, sentence
+from .lib.linux import CLONE
 
 # Asked before the clone: inside, everybody sees himself as 0.
 ROOTLESS = os.geteuid() != 0

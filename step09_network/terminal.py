@@ -13,11 +13,11 @@ import tty
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 
-from . import explain, linux
 from .guard import guarded
-from .linux import MS
-from .monitor import Log
+from .lib import explain, linux
+from .lib.linux import MS
 from .namespaces import ROOTLESS
+from .records.monitor import Log
 
 CHUNK = 65536  # bytes
 # Milliseconds. Python runs signal handlers between system calls: a handler whose signal comes just before a call that

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from .. import linux, store
-from ..errors import ContainerError
+from ..lib import linux, store
+from ..lib.errors import ContainerError
 from . import driver, files, model
 from .ipam import IPAM, free_subnet, parse_subnet
 from .model import DEFAULT, MODES, Endpoint, Namespace, Network, PortMapping

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .. import explain, linux, store
-from ..errors import ContainerError, complain
-from ..linux import CLONE
+from ..lib import explain, linux, store
+from ..lib.errors import ContainerError, complain
+from ..lib.linux import CLONE
 from . import nft
 from .model import Endpoint, Namespace, Network
 from .netlink import IPRoute, NetlinkError

@@ -4,7 +4,7 @@ in DRIVERS.
 
 from typing import Protocol
 
-from ..errors import ContainerError
+from ..lib.errors import ContainerError
 from .model import Endpoint, Namespace, Network
 
 

@@ -6,8 +6,8 @@ to be written down.
 
 from ipaddress import IPv4Address, IPv4Network
 
-from .. import store
-from ..errors import ContainerError
+from ..lib import store
+from ..lib.errors import ContainerError
 
 Leases = dict[str, str]  # an address: the container that has it
 

@@ -7,8 +7,8 @@ from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import NamedTuple
 
-from .. import store
-from ..errors import ContainerError
+from ..lib import store
+from ..lib.errors import ContainerError
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}", re.ASCII)
 DEFAULT = "bridge"  # as in Docker: made at its first use, and without names

@@ -15,8 +15,8 @@ from functools import partial
 from ipaddress import IPv4Network
 from typing import Any
 
-from .. import explain
-from ..errors import ContainerError
+from ..lib import explain
+from ..lib.errors import ContainerError
 from .netlink import NetlinkError, NFTables
 
 FAMILIES = {"inet": 1, "ip": 2}
