@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from . import container, images
-from .cgroups import Limits
+from .cgroups.limits import Limits, parse_size
 from .config import Config
 from .lib import explain
 from .lib.errors import PROGRAM, ContainerError, complain, sentence
@@ -190,14 +190,6 @@ def check_hostname(name: str) -> str:
     if len(name) > 64 or not re.fullmatch(rf"{label}(\.{label})*", name):
         raise ContainerError(f"--hostname {name!r}: at most 64 letters, digits, hyphens inside and dots between")
     return name
-
-
-def parse_size(text: str) -> int:
-    """Bytes, from a number with a unit as Docker writes it: 64m, 1.5g, 4096b."""
-    match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,18})?)([bkmg]?)b?", text.lower(), re.ASCII)
-    if not match:
-        raise ContainerError(f"--memory {text!r}: a number with b, k, m or g, such as 64m")
-    return int(float(match[1]) * 1024 ** "bkmg".index(match[2] or "b"))
 
 
 def main() -> NoReturn:

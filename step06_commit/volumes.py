@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import worker
+from . import child
 from .lib import linux, store, tree
 from .lib.errors import ContainerError, sentence
 from .lib.linux import MOUNT_ATTR
@@ -138,7 +138,7 @@ def fill(work: Path, target: str, image: Path) -> None:
             os.mkdir("data", 0o755)
         return 0
 
-    worker.run(copy, lambda: None)
+    child.run(copy, lambda: None)
 
 
 def directory(name: str) -> Path:

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from . import cgroups, images, init, overlay, worker
+from . import child, images, namespaces, overlay
+from .cgroups import freezer
 from .images import Progress, pack
 from .lib import linux, store
 from .lib.errors import ContainerError, complain
@@ -51,7 +52,7 @@ def read(directory: Path, use: Callable[[Path, Progress], int], progress: Progre
 
     def work() -> int:
         linux.unshare(CLONE.CLONE_NEWNS)
-        init.own_mounts()
+        namespaces.make_mounts_private()
         root = overlay.mount_read_only(directory)
         return use(root, lambda size, _: struct.pack_into("=q", done, 0, size))
 
@@ -60,9 +61,9 @@ def read(directory: Path, use: Callable[[Path, Progress], int], progress: Progre
             cleanup.enter_context(linux.locked(directory, shared=True, wait=False))
         except (BlockingIOError, FileNotFoundError):
             raise ContainerError(f"{directory.name}: it has just ended, and its files are gone") from None
-        cleanup.enter_context(linux.locked(directory / "upper", shared=True))  # for who removes it holds the other, too
-        if not cleanup.enter_context(cgroups.frozen(directory.name)) and state.load(directory).running:
+        cleanup.enter_context(linux.locked(directory / "upper", shared=True))  # who removes it holds the other one, too
+        if not cleanup.enter_context(freezer.frozen(directory.name)) and state.load(directory).running:
             complain(
                 "there is no cgroup freezer to pause the container with: what it writes meanwhile may be half there"
             )
-        return worker.run(work, lambda: progress(struct.unpack_from("=q", done)[0], None))
+        return child.run(work, lambda: progress(struct.unpack_from("=q", done)[0], None))

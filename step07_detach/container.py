@@ -1,36 +1,26 @@
-"""The parent's half: prepare outside what can be prepared outside, clone, say go, wait, clean up.
+"""The parent's half: prepare outside what can be prepared outside, start the container's init, say go, wait, clean up.
 
 Everything that has to be undone is entered on one ExitStack, which undoes it in reverse order however the run ends.
 """
 
 import os
-import select
 import signal
 import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 from . import cgroups, images, init, namespaces, overlay, terminal, volumes
+from .child import Child, guarded, start
 from .config import Config
-from .guard import guarded
-from .lib import explain, linux, store
-from .lib.errors import ContainerError, sentence
+from .lib import explain, store
+from .lib.errors import ContainerError
 from .records import monitor, state
 
 FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-
-
-@dataclass(frozen=True)
-class Child:
-    """The container's init as its parent holds it. A pidfd, unlike a PID, can never come to mean another process."""
-
-    pid: int
-    pidfd: int
-    channel: socket.socket
 
 
 def new_id() -> str:
@@ -43,30 +33,23 @@ def detach(config: Config) -> None:
 
     Raises ContainerError if it does not.
     """
-    news, telling = os.pipe()
-    if os.fork() == 0:
-        try:
-            os.close(news)
-            os.setsid()  # out of reach of the caller's Ctrl-C, and of the end of his session
-            os.environ["MYDOCKER_ROOT"] = str(store.root())  # a relative path means nothing where the monitor goes
-            run(config, telling)
-        except ContainerError as error:
-            os.write(telling, f"{error.code} {error}".encode(errors="surrogateescape"))
-        except OSError as error:
-            os.write(telling, f"125 {sentence(error)}".encode(errors="surrogateescape"))
-        finally:
-            os._exit(125)
-    os.close(telling)
-    with open(news, "rb") as file:
-        code, _, reason = os.fsdecode(file.read()).partition(" ")
-    if code != "0":
-        raise ContainerError(reason or "the process that should stay with the container was killed", int(code or 125))
+
+    def stay(channel: socket.socket) -> None:
+        os.setsid()  # out of reach of the caller's Ctrl-C, and of the end of the caller's session
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        os.environ["MYDOCKER_ROOT"] = str(store.root())  # a relative path means nothing where the monitor goes
+        run(config, channel)
+
+    child = start(stay, who="monitor")
+    child.go()
+    if not child.hear():
+        raise ContainerError("the process that should stay with the container was killed")
 
 
-def run(config: Config, telling: int = -1) -> int:
+def run(config: Config, channel: socket.socket | None = None) -> int:
     """Run the container until its command ends. Returns the runtime's exit code; raises ContainerError if it failed.
 
-    If the container is to be detached it does not return: it writes "0" to `telling`, and becomes the monitor.
+    If the container is to be detached it does not return: it reports on the `channel`, and becomes the monitor.
     """
     with ExitStack() as cleanup:
         cgroup = cleanup.enter_context(cgroups.created(config.id, config.limits))
@@ -75,24 +58,23 @@ def run(config: Config, telling: int = -1) -> int:
         overlay.prepare(directory, image)
         cleanup.enter_context(volumes.held(config.volumes, image))
         sources, ends = ({}, []) if config.tty else monitor.pipes(config.detach)
-        child = cleanup.enter_context(cloned(config, directory, ends))
+        main = partial(init.main, config, directory, cgroup, ends)
+        child = cleanup.enter_context(closing(start(main, namespaces.flags(), "init", cgroup.birthplace)))
+        for end in ends:
+            os.close(end)
+        if channel is None:  # if we are killed, it dies with us; the monitor shall weigh less
+            cleanup.enter_context(guarded(child.kill, needs=child.pidfd))
         state.note_process(directory, child.pid)
-        if namespaces.ROOTLESS:
-            namespaces.map_caller_to_root(child.pid)
-        cgroup.add(child.pid)
         cleanup.enter_context(signals_forwarded(child))
-        master = start(child)
+        child.go()
+        master = began(child)
         state.note(directory, started=time.time())
         log = monitor.Log(str(directory))  # now: whoever reads the id may read the log
-        if config.detach:
-            os.write(telling, b"0")
-            dropped = {telling, child.channel.fileno(), log.data, log.times, *explain.descriptor()}
+        if channel is not None:
+            channel.send(b"0 runs")
+            dropped = {channel.fileno(), child.channel.fileno(), log.data, log.times, *explain.descriptor()}
             monitor.become(str(directory), min(sources), child.pidfd, dropped)
-        if master is not None:
-            terminal.attend(master, child.pidfd, config.interactive, log)
-            kill(child)  # it has ended, unless the caller's terminal went away first
-        monitor.relay(log, sources, child.pidfd)
-        code = wait(child)
+        code = attend(child, master, config.interactive, sources, log)
         state.note_end(directory, code)
         if config.limits.memory is not None:
             cgroup.complain_of_memory()
@@ -106,51 +88,27 @@ def finish(directory: str, code: int) -> None:
     state.close(Path(directory))
 
 
-@contextmanager
-def cloned(config: Config, directory: Path, ends: list[int]) -> Iterator[Child]:
-    """Clone the container's init, which waits for our word; at the end kill it, if it still lives, and reap it."""
-    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours:
-        with its:
-            try:
-                pid = linux.clone(namespaces.flags())
-            except OSError as error:
-                raise namespaces.refusal(error) from None
-            if pid == 0:
-                ours.close()  # or the child would never see it end
-                init.main(config, directory, its, ends)
-        for end in ends:
-            os.close(end)
-        child = Child(pid, os.pidfd_open(pid), ours)
-        try:
-            with ExitStack() as guard:
-                if not config.detach:  # if we are killed, it dies with us; the monitor shall weigh less
-                    guard.enter_context(guarded(lambda: kill(child), needs=child.pidfd))
-                yield child
-        finally:
-            kill(child)
-            with suppress(ChildProcessError):  # already waited for
-                os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
-            os.close(child.pidfd)
+def began(child: Child) -> int | None:
+    """Wait until the child has become the command. Returns the master end of its terminal, if it has one.
 
-
-def start(child: Child) -> int | None:
-    """Say go, and wait until the command runs. Returns the master end of its terminal, if it has one.
-
-    Raises ContainerError with the reason that init sends if it does not come as far as exec.
+    Raises ContainerError with the reason if it does not come as far as exec.
     """
-    with suppress(BrokenPipeError):  # init is dead: if it left a reason, we read it next
-        child.channel.send(b"go")
     master = None
-    while True:
-        message, descriptors, _, _ = socket.recv_fds(child.channel, terminal.CHUNK, 1)
-        if descriptors:
-            master = descriptors[0]
-        elif message:
-            code, reason = os.fsdecode(message).split(" ", 1)
-            raise ContainerError(reason, int(code))
-        else:
-            return master  # end of file: exec closed init's end
+    while news := child.hear():
+        _, [master] = news
+    return master
+
+
+def attend(
+    child: Child, master: int | None, interactive: bool, sources: dict[int, int], log: monitor.Log | None
+) -> int:
+    """Stay with the command until it ends, its output passing through us. Returns its exit code."""
+    if master is not None:
+        terminal.attend(master, child.pidfd, interactive, log)
+        child.kill()  # it has ended, unless the caller's terminal went away first
+    if log:
+        monitor.relay(log, sources, child.pidfd)
+    return child.wait()
 
 
 @contextmanager
@@ -161,14 +119,9 @@ def signals_forwarded(child: Child) -> Iterator[None]:
     """
 
     def forward(number: int, _frame: object) -> None:
-        try:
-            runs = child.channel.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-        except BlockingIOError:
-            runs = False  # neither news nor the end of the channel, so no exec yet
-        if not runs:
+        if not child.runs_command():
             sys.exit(128 + number)
-        with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(child.pidfd, number)
+        child.kill(number)
 
     wanted = [number for number in FORWARDED if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, forward) for number in wanted}
@@ -177,20 +130,3 @@ def signals_forwarded(child: Child) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def wait(child: Child) -> int:
-    """Wait for the container's end. Returns its exit code as a shell tells it: 128 + the signal that killed it."""
-    ended = select.poll()
-    ended.register(child.pidfd, select.POLLIN)
-    while not ended.poll(terminal.TICK):
-        pass
-    result = os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
-    assert result is not None  # only WNOHANG returns None
-    return result.si_status if result.si_code == os.CLD_EXITED else 128 + result.si_status
-
-
-def kill(child: Child) -> None:
-    """Kill the container: when its PID 1 dies, the kernel kills all others in the PID namespace (pid_namespaces(7))."""
-    with suppress(ProcessLookupError):
-        signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)

@@ -23,7 +23,7 @@ from tests.terminal import Terminal
 pytestmark = pytest.mark.ours_alone("Podman has no --explain")
 
 COVERED = """
-    clone mount umount2 pivot_root chroot chdir mkdir rmdir mknod symlink rename sethostname prctl close_range unshare
+    clone clone3 mount umount2 pivot_root chroot chdir mkdir rmdir mknod symlink rename sethostname prctl close_range unshare
     capset setgroups setresuid setresgid setns ioctl execve write open_tree mount_setattr move_mount
 """.split()
 BEFORE = ("execve(", "echo ", "ip ")
@@ -109,7 +109,7 @@ def events(trace: Path, store: str) -> list[Event]:
             if call.pid in unpacking and call.name != "chdir":
                 continue
             found.append(Event(call.pid, "", told(call)))
-            if call.name == "clone" and call.result.isdecimal():
+            if call.name in ("clone", "clone3") and call.result.isdecimal():
                 watched.add(int(call.result))
             elif call.name == "execve" and call.result == "0":
                 watched.remove(call.pid)
@@ -173,7 +173,7 @@ def test_a_plain_run(runtime: Runtime, trace: Path) -> None:
     result = watched_run(runtime, trace, "sh", "-c", "echo hi; exit 3")
     assert (result.code, result.out) == (3, b"hi\n")
     names = [line.partition("(")[0] for line in explained(result)]
-    assert "[runtime] clone" in names
+    assert "[runtime] clone3" in names
     assert names[-1].startswith(("[init] execve", "[runtime] rmdir", "[runtime] rename"))
 
 

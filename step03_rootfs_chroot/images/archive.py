@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from .. import namespaces, worker
+from .. import child, namespaces
 from ..lib import linux, tree
 from ..lib.errors import ContainerError
 
@@ -46,7 +46,7 @@ def unpack(source: int, target: Path, progress: Callable[[int], None]) -> int:
     Plain or compressed with gzip, bzip2, xz or zstd, a file or a pipe. `progress` is told how far `source` has been
     read. Raises ContainerError if the archive is broken or ends too early.
     """
-    return worker.run(lambda: unpack_confined(source, target), lambda: progress(position(source)))
+    return child.run(lambda: unpack_confined(source, target), lambda: progress(position(source)))
 
 
 def position(source: int) -> int:

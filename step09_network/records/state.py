@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import cgroups, network, overlay
-from ..cgroups import Limits
+from ..cgroups.limits import Limits
 from ..config import Config
 from ..lib import linux, store
 from ..lib.errors import ContainerError, complain
