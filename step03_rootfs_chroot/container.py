@@ -26,7 +26,7 @@ def run(config: Config) -> int:
     """Run the container until its command ends. Returns the runtime's exit code; raises ContainerError if it failed."""
     with ExitStack() as cleanup:
         cgroup = cleanup.enter_context(cgroups.created(config.id, config.limits))
-        root = cleanup.enter_context(images.used(config.image))
+        root = images.find(config.image)
         main = partial(init.main, config, root, cgroup)
         child = cleanup.enter_context(closing(start(main, namespaces.flags(), "init", cgroup.birthplace)))
         cleanup.enter_context(guarded(child.kill, needs=child.pidfd))  # if we are killed, it dies with us

@@ -20,5 +20,3 @@ class Config:
     interactive: bool
     tty: bool
     limits: Limits
-    workdir: str
-    user: str

@@ -27,7 +27,7 @@ def run(config: Config) -> int:
     """Run the container until its command ends. Returns the runtime's exit code; raises ContainerError if it failed."""
     with ExitStack() as cleanup:
         cgroup = cleanup.enter_context(cgroups.created(config.id, config.limits))
-        image = cleanup.enter_context(images.used(config.image))
+        image = images.find(config.image)
         directory = cleanup.enter_context(store.owned("layers", config.id))
         overlay.prepare(directory, image)
         main = partial(init.main, config, directory, cgroup)

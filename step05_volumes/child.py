@@ -13,14 +13,14 @@ import select
 import signal
 import socket
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
 from . import namespaces
 from .lib import explain, linux
 from .lib.errors import ContainerError, sentence
-from .lib.linux import CLONE, PR
+from .lib.linux import CLONE
 
 LONGEST = 65536  # bytes of a message
 # Milliseconds. Python runs signal handlers between system calls: if a signal comes just before a call that blocks, its
@@ -130,27 +130,6 @@ def do(what: Callable[[socket.socket], object], channel: socket.socket) -> NoRet
         channel.send(os.fsencode(f"125 a child of the runtime failed: {error!r}"))
     finally:
         os._exit(125)
-
-
-def run(work: Callable[[], int], progress: Callable[[], None]) -> int:
-    """Have a child do `work`, because that confines itself first, or needs powers that the caller lacks.
-
-    Without root the child is root in a user namespace of its own. `progress` is called now and then meanwhile. Returns
-    the number that the work returns; raises ContainerError with the reason if it fails.
-    """
-
-    def at_work(_channel: socket.socket) -> int:
-        linux.prctl(PR.PR_SET_PDEATHSIG, signal.SIGKILL, "SIGKILL")
-        return work()
-
-    flags = CLONE.CLONE_NEWUSER if namespaces.ROOTLESS else CALLERS_OWN
-    with closing(start(at_work, flags, "worker")) as child:
-        child.go()
-        while not select.select([child.channel], [], [], TICK / 1000)[0]:
-            progress()
-        if (news := child.hear()) is None:
-            raise ContainerError("the process at work was killed")
-        return int(news[0])
 
 
 @contextmanager

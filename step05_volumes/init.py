@@ -10,12 +10,11 @@ import socket
 from pathlib import Path
 from typing import NoReturn
 
-from . import capabilities, namespaces, overlay, program, rootfs, terminal, users, volumes
+from . import capabilities, namespaces, overlay, program, rootfs, terminal, volumes
 from .cgroups import Cgroup
 from .child import close_all_but
 from .config import Config
 from .lib import explain, linux
-from .lib.errors import ContainerError
 from .lib.linux import CLONE, PR
 
 
@@ -25,13 +24,9 @@ def main(config: Config, directory: Path, cgroup: Cgroup, channel: socket.socket
     linux.unshare(CLONE.CLONE_NEWCGROUP)  # only now: the root of the new namespace is the cgroup that we are in
     forget_the_caller(channel)
     set_up(config, directory, channel)
-    user = users.find(config.user)
-    enter(config.workdir)
-    env = environment(config, user.home)
-    program.refuse_ourselves(program.find(config.command[0], env["PATH"]))  # before we may no longer read it
-    drop_privileges(user, config.tty)
+    capabilities.drop()
     linux.prctl(PR.PR_SET_PDEATHSIG, signal.SIGKILL, "SIGKILL")  # if the guard is killed with the runtime
-    program.execute(config.command, env)
+    program.execute(config.command, environment(config))
 
 
 def forget_the_caller(channel: socket.socket) -> None:
@@ -71,28 +66,7 @@ def connect_streams(config: Config, channel: socket.socket) -> None:
         os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
 
 
-def enter(workdir: str) -> None:
-    """Begin in the working directory, made if the image lacks it."""
-    try:
-        for folder in (*reversed(Path(workdir).parents), Path(workdir)):
-            if not folder.exists():
-                linux.mkdir(folder)
-        linux.chdir(workdir)
-    except OSError as error:
-        raise ContainerError(f"-w: {error.strerror}", 126) from None
-
-
-def drop_privileges(user: users.User, tty: bool) -> None:
-    """Keep of root's powers what a container may have, then be the user. Everything that needs more is done by now."""
-    for standard in (0, 1, 2):
-        # The terminal and pipes, so that also /dev/stdout can be opened; but never a file of the caller's.
-        if user.uid and (tty or os.readlink(f"/proc/self/fd/{standard}").startswith("pipe:")):
-            os.fchown(standard, user.uid, -1)
-    capabilities.drop()
-    users.become(user)
-
-
-def environment(config: Config, home: str) -> dict[str, str]:
+def environment(config: Config) -> dict[str, str]:
     """The command's environment, made afresh: the host's may hold passwords, and paths that mean nothing here."""
-    env = {"PATH": program.PATH, "HOSTNAME": config.hostname, "HOME": home}
+    env = {"PATH": program.PATH, "HOSTNAME": config.hostname, "HOME": "/root"}
     return env | {"TERM": "xterm"} if config.tty else env

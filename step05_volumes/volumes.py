@@ -18,8 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import child
-from .lib import linux, store, tree
+from .lib import linux, store
 from .lib.errors import ContainerError, sentence
 from .lib.linux import MOUNT_ATTR
 
@@ -85,12 +84,12 @@ def may_be_covered(target: str) -> bool:
 
 
 @contextmanager
-def held(volumes: list[Volume], image: Path) -> Iterator[None]:
+def held(volumes: list[Volume]) -> Iterator[None]:
     """Have every source ready: made if missing, a named one locked, so that it cannot be removed meanwhile."""
     with ExitStack() as locks:
         for volume in volumes:
             if volume.named:
-                locks.callback(os.close, hold(volume, image))
+                locks.callback(os.close, hold(volume))
             else:
                 make_source(volume.path)
         yield
@@ -110,35 +109,15 @@ def make_source(path: Path) -> None:
         raise ContainerError(f"-v: {path}: you may not read it, so the container could not either")
 
 
-def hold(volume: Volume, image: Path) -> int:
-    """Lock a volume of the store, made and filled at its first use. Returns the lock's descriptor."""
+def hold(volume: Volume) -> int:
+    """Lock a volume of the store, made at its first use. Returns the lock's descriptor."""
     folder = directory(volume.source)
     with linux.locked(folder.parent):
         if not folder.exists():
             with store.owned("tmp", os.urandom(6).hex()) as work:
-                fill(work, volume.target, image)
+                (work / "data").mkdir(mode=0o755)
                 linux.rename(work, folder)
         return linux.lock(folder, shared=True)
-
-
-def fill(work: Path, target: str, image: Path) -> None:
-    """Begin a volume with what the image has at the place where it is going to be, as Docker does.
-
-    The image may have a symbolic link there. So the image becomes the root directory of the process that copies; the
-    copy lies outside, and is reached from the working directory.
-    """
-
-    def copy() -> int:
-        linux.chdir(str(work))
-        linux.told("chroot", [image], os.chroot, image)
-        os.umask(0o022)  # the container's users are not the caller
-        if os.path.isdir(target):
-            tree.copy(Path(os.path.realpath(target)), Path("data"), lambda size: None)
-        else:
-            os.mkdir("data", 0o755)
-        return 0
-
-    child.run(copy, lambda: None)
 
 
 def directory(name: str) -> Path:

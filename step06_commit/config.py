@@ -21,6 +21,4 @@ class Config:
     interactive: bool
     tty: bool
     limits: Limits
-    workdir: str
-    user: str
     volumes: list[Volume]

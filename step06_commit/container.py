@@ -29,8 +29,8 @@ def run(config: Config) -> int:
         cgroup = cleanup.enter_context(cgroups.created(config.id, config.limits))
         image = cleanup.enter_context(images.used(config.image))
         directory = cleanup.enter_context(store.owned("layers", config.id))
-        overlay.prepare(directory, image)
-        cleanup.enter_context(volumes.held(config.volumes, image))
+        overlay.prepare(directory, image.path)
+        cleanup.enter_context(volumes.held(config.volumes, image.path))
         main = partial(init.main, config, directory, cgroup)
         child = cleanup.enter_context(closing(start(main, namespaces.flags(), "init", cgroup.birthplace)))
         cleanup.enter_context(guarded(child.kill, needs=child.pidfd))  # if we are killed, it dies with us

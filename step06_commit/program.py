@@ -22,22 +22,6 @@ def execute(command: list[str], env: dict[str, str]) -> NoReturn:
         raise ContainerError(f"{path}: cannot be executed: {error.strerror}", 126) from None
 
 
-def refuse_ourselves(path: str, depth: int = 0) -> None:
-    """Raise ContainerError if to execute `path` would be to execute /proc/self/exe: the host's Python, as we still are.
-
-    A link can lead there, and so can the first line of a script. Whoever executes it holds a descriptor of a file
-    outside, which he could write to when nobody executes it any more (CVE-2019-5736, runc's). That is the second lock:
-    the runtime executes it as long as the container lives, and Linux (but for 6.11 and 6.12) then refuses with ETXTBSY.
-    """
-    if os.path.samefile(path, "/proc/self/exe"):
-        raise ContainerError(f"{path}: that is the runtime itself, a program outside the container", 126)
-    with open(path, "rb") as file:
-        first = file.read(256).split(b"\n")[0]
-    interpreter = first[2:].split()[:1] if first.startswith(b"#!") else []
-    if interpreter and os.path.isfile(interpreter[0]) and depth < 5:  # the kernel follows no further, either
-        refuse_ourselves(os.fsdecode(interpreter[0]), depth + 1)
-
-
 def find(name: str, path: str) -> str:
     """Where the program `name` is, in the container's own PATH and root."""
     candidates = [name] if "/" in name else [f"{folder}/{name}" for folder in path.split(":") if name]

@@ -54,9 +54,9 @@ def run(config: Config, channel: socket.socket | None = None) -> int:
     with ExitStack() as cleanup:
         cgroup = cleanup.enter_context(cgroups.created(config.id, config.limits))
         image = cleanup.enter_context(images.used(config.image))
-        directory = cleanup.enter_context(state.recorded(config, image))
-        overlay.prepare(directory, image)
-        cleanup.enter_context(volumes.held(config.volumes, image))
+        directory = cleanup.enter_context(state.recorded(config, image.id))
+        overlay.prepare(directory, image.path)
+        cleanup.enter_context(volumes.held(config.volumes, image.path))
         sources, ends = ({}, []) if config.tty else monitor.pipes(config.detach)
         main = partial(init.main, config, directory, cgroup, ends)
         child = cleanup.enter_context(closing(start(main, namespaces.flags(), "init", cgroup.birthplace)))

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import child
-from .lib import linux, store, tree
+from .images import tree
+from .lib import linux, store
 from .lib.errors import ContainerError, sentence
 from .lib.linux import MOUNT_ATTR
 

@@ -1,17 +1,9 @@
-"""Where the runtime keeps what outlives a command: JSON files and directories, with no daemon to look after them.
+"""Where the runtime keeps what outlives a command: files and directories, with no daemon to look after them."""
 
-Any command may be killed at any instant. So what takes time is made in a directory in `tmp/`, and renamed into
-place when it is whole. Its maker holds it locked; what lies there unlocked has no maker any more and is swept away.
-"""
-
-import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from . import linux, tree
 from .errors import ContainerError
 
 
@@ -38,56 +30,3 @@ def folder(name: str) -> Path:
             root().chmod(0o700)
     (root() / name).mkdir(exist_ok=True)
     return root() / name
-
-
-def read_json(path: Path) -> Any:
-    """What a JSON file holds, or an empty dict if there is no such file."""
-    try:
-        value = json.loads(path.read_text())
-        if not isinstance(value, dict):
-            raise ValueError("not an object")
-        return value
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise ContainerError(f"{path} is damaged ({error}): mend it by hand, or remove it") from None
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Replace a JSON file as a whole: a reader sees the old one or the new one, never a half."""
-    half = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        half.write_text(json.dumps(value, indent=2) + "\n")
-        half.rename(path)
-    finally:
-        half.unlink(missing_ok=True)
-
-
-def only_one(beginning: str, ids: list[str], what: str) -> str | None:
-    """The id that begins so, None if there is none. Raises ContainerError if there are several of `what`."""
-    matching = sorted(id for id in ids if id.startswith(beginning))
-    if len(matching) > 1:
-        raise ContainerError(f"{beginning!r}: several {what} begin so: {', '.join(matching)}")
-    return matching[0] if matching else None
-
-
-@contextmanager
-def owned(kind: str, name: str) -> Iterator[Path]:
-    """A new directory `kind`/`name` of our own: locked as long as we live, removed at the end if it is still there."""
-    parent = folder(kind)
-    with linux.locked(parent):  # nobody may sweep it before we have locked it
-        sweep(parent)
-        (parent / name).mkdir()
-        held = linux.lock(parent / name)
-    try:
-        yield parent / name
-    finally:
-        tree.remove(parent / name)
-        os.close(held)
-
-
-def sweep(parent: Path) -> None:
-    """Remove what commands that were killed have left in `parent`."""
-    for leftover in parent.iterdir():
-        with suppress(BlockingIOError, FileNotFoundError), linux.locked(leftover, wait=False):
-            tree.remove(leftover)  # neither being made, nor just finished

@@ -125,12 +125,6 @@ def chdir(path: str) -> None:
     told("chdir", [path], os.chdir, path)
 
 
-def chroot(path: str) -> None:
-    """chroot(2), and into it: a working directory left outside is the way out."""
-    told("chroot", [path], os.chroot, path)
-    chdir("/")
-
-
 def mknod(path: str, major: int, minor: int) -> None:
     """Make a character device that everybody may read and write: mknod(2)."""
     device = f"makedev({major:#x}, {minor:#x})".replace("0x0", "0")
@@ -141,13 +135,6 @@ def mknod(path: str, major: int, minor: int) -> None:
 def symlink(target: str, path: str) -> None:
     """symlink(2)."""
     told("symlink", [target, path], os.symlink, target, path)
-
-
-def become(uid: int, gid: int, groups: list[int]) -> None:
-    """Be another user for good: setgroups(2), setresgid(2), setresuid(2). Last the user: only root may do the rest."""
-    told("setgroups", [len(groups), groups], os.setgroups, groups)
-    told("setresgid", [gid] * 3, os.setresgid, gid, gid, gid)
-    told("setresuid", [uid] * 3, os.setresuid, uid, uid, uid)
 
 
 def bounding_set() -> list[int]:
@@ -215,11 +202,6 @@ def mkdir(path: str | os.PathLike[str], mode: int = 0o777) -> None:
 def rmdir(path: str | os.PathLike[str]) -> None:
     """rmdir(2)."""
     told("rmdir", [path], os.rmdir, path)
-
-
-def rename(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
-    """rename(2)."""
-    told("rename", [source, target], os.rename, source, target)
 
 
 def write_file(path: str | os.PathLike[str], text: str) -> None:

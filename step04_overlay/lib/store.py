@@ -1,17 +1,15 @@
-"""Where the runtime keeps what outlives a command: JSON files and directories, with no daemon to look after them.
+"""Where the runtime keeps what outlives a command: files and directories, with no daemon to look after them.
 
-Any command may be killed at any instant. So what takes time is made in a directory in `tmp/`, and renamed into
-place when it is whole. Its maker holds it locked; what lies there unlocked has no maker any more and is swept away.
+Any command may be killed at any instant. So who makes a directory here holds it locked; what lies there unlocked has no
+maker any more, and is swept away.
 """
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-from . import linux, tree
+from . import linux
 from .errors import ContainerError
 
 
@@ -40,37 +38,6 @@ def folder(name: str) -> Path:
     return root() / name
 
 
-def read_json(path: Path) -> Any:
-    """What a JSON file holds, or an empty dict if there is no such file."""
-    try:
-        value = json.loads(path.read_text())
-        if not isinstance(value, dict):
-            raise ValueError("not an object")
-        return value
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise ContainerError(f"{path} is damaged ({error}): mend it by hand, or remove it") from None
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Replace a JSON file as a whole: a reader sees the old one or the new one, never a half."""
-    half = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        half.write_text(json.dumps(value, indent=2) + "\n")
-        half.rename(path)
-    finally:
-        half.unlink(missing_ok=True)
-
-
-def only_one(beginning: str, ids: list[str], what: str) -> str | None:
-    """The id that begins so, None if there is none. Raises ContainerError if there are several of `what`."""
-    matching = sorted(id for id in ids if id.startswith(beginning))
-    if len(matching) > 1:
-        raise ContainerError(f"{beginning!r}: several {what} begin so: {', '.join(matching)}")
-    return matching[0] if matching else None
-
-
 @contextmanager
 def owned(kind: str, name: str) -> Iterator[Path]:
     """A new directory `kind`/`name` of our own: locked as long as we live, removed at the end if it is still there."""
@@ -82,7 +49,7 @@ def owned(kind: str, name: str) -> Iterator[Path]:
     try:
         yield parent / name
     finally:
-        tree.remove(parent / name)
+        remove(parent / name)
         os.close(held)
 
 
@@ -90,4 +57,26 @@ def sweep(parent: Path) -> None:
     """Remove what commands that were killed have left in `parent`."""
     for leftover in parent.iterdir():
         with suppress(BlockingIOError, FileNotFoundError), linux.locked(leftover, wait=False):
-            tree.remove(leftover)  # neither being made, nor just finished
+            remove(leftover)  # neither being made, nor just finished
+
+
+def remove(top: Path) -> None:
+    """Remove a directory tree, also where directories are read-only or nested deeper than a path can say.
+
+    Every directory is emptied of its own subdirectories by moving them up beside it; so no path grows long.
+    """
+    with suppress(FileNotFoundError):
+        top.chmod(0o700)
+        while folders := [Path(entry) for entry in os.scandir(top) if entry.is_dir(follow_symlinks=False)]:
+            for folder in folders:
+                folder.chmod(0o700)
+                for entry in list(os.scandir(folder)):
+                    if entry.is_dir(follow_symlinks=False):
+                        os.chmod(entry, 0o700)  # a directory that moves has its `..` rewritten
+                        os.rename(entry, top / f".removing-{os.urandom(8).hex()}")
+                    else:
+                        os.unlink(entry)
+                folder.rmdir()
+        for entry in list(os.scandir(top)):
+            os.unlink(entry)
+        top.rmdir()

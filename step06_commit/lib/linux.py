@@ -174,13 +174,6 @@ def symlink(target: str, path: str) -> None:
     told("symlink", [target, path], os.symlink, target, path)
 
 
-def become(uid: int, gid: int, groups: list[int]) -> None:
-    """Be another user for good: setgroups(2), setresgid(2), setresuid(2). Last the user: only root may do the rest."""
-    told("setgroups", [len(groups), groups], os.setgroups, groups)
-    told("setresgid", [gid] * 3, os.setresgid, gid, gid, gid)
-    told("setresuid", [uid] * 3, os.setresuid, uid, uid, uid)
-
-
 def bounding_set() -> list[int]:
     """The numbers of the capabilities that this process could still get: PR_CAPBSET_READ in prctl(2)."""
     answers = [_libc.prctl(23, number, 0, 0, 0) for number in range(64)]  # -1: the kernel knows of no such one

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from . import linux, tree
+from . import linux
 from .errors import ContainerError
 
 
@@ -89,7 +89,7 @@ def owned(kind: str, name: str) -> Iterator[Path]:
     finally:
         os.close(held)
         with suppress(FileNotFoundError), linux.locked(parent / name):  # once nobody else, as a commit, holds it
-            tree.remove(parent / name)
+            remove(parent / name)
 
 
 def is_held(directory: Path) -> bool:
@@ -107,4 +107,26 @@ def sweep(parent: Path) -> None:
     """Remove what commands that were killed have left in `parent`."""
     for leftover in parent.iterdir():
         with suppress(BlockingIOError, FileNotFoundError), linux.locked(leftover, wait=False):
-            tree.remove(leftover)  # neither being made, nor just finished
+            remove(leftover)  # neither being made, nor just finished
+
+
+def remove(top: Path) -> None:
+    """Remove a directory tree, also where directories are read-only or nested deeper than a path can say.
+
+    Every directory is emptied of its own subdirectories by moving them up beside it; so no path grows long.
+    """
+    with suppress(FileNotFoundError):
+        top.chmod(0o700)
+        while folders := [Path(entry) for entry in os.scandir(top) if entry.is_dir(follow_symlinks=False)]:
+            for folder in folders:
+                folder.chmod(0o700)
+                for entry in list(os.scandir(folder)):
+                    if entry.is_dir(follow_symlinks=False):
+                        os.chmod(entry, 0o700)  # a directory that moves has its `..` rewritten
+                        os.rename(entry, top / f".removing-{os.urandom(8).hex()}")
+                    else:
+                        os.unlink(entry)
+                folder.rmdir()
+        for entry in list(os.scandir(top)):
+            os.unlink(entry)
+        top.rmdir()

@@ -9,9 +9,9 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any
 
-from ..lib import linux, tree
+from ..lib import linux
 from ..lib.errors import ContainerError
-from . import Progress, pax
+from . import Progress, pax, tree
 from .archive import XATTR, zstd
 
 CHUNK = 2**18  # bytes

@@ -4,11 +4,9 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
-from ..lib import store
-from ..lib.errors import ContainerError, complain
+from ..lib.errors import ContainerError
 
 # Without a busybox: enough of a system to look around in.
 TOOLS = """
@@ -24,27 +22,22 @@ FILES = {
 FOLDERS = "bin dev etc home mnt proc root run sys tmp usr/bin var/tmp".split()
 
 
-def make(add: Callable[[Path, str, int], str]) -> None:
-    """Make the image and `add` it to the store, in one line of explanation."""
-    os.umask(0o022)  # the caller's may be meant to hide his own files; the image's users must see theirs
-    with store.owned("tmp", os.urandom(6).hex()) as work:
-        root = work / "rootfs"
-        for folder in FOLDERS:
-            (root / folder).mkdir(parents=True)
-        for folder, mode in (("", 0o755), ("root", 0o700), ("tmp", 0o1777), ("var/tmp", 0o1777)):
-            (root / folder).chmod(mode)
-        for name, text in FILES.items():
-            (root / name).write_text(text)
-        busybox = shutil.which("busybox")
-        if busybox and is_static(busybox):
-            install_busybox(Path(busybox), root)
-            origin = f"this machine's {busybox}"
-        else:
-            copied = [name for name in TOOLS if install_tool(name, root)]
-            origin = f"{len(copied)} programs of this machine and their libraries, as it has no static busybox"
-        size = sum(file.lstat().st_size for file in root.rglob("*") if not file.is_dir())
-        add(work, "busybox:latest", size)
-    complain(f"made the image 'busybox' from {origin}")
+def make(root: Path) -> str:
+    """Make the image's root file system in a new directory; returns what it was made from."""
+    os.umask(0o022)  # the caller's umask may hide new files from others; the image's users must see theirs
+    root.mkdir()
+    for folder in FOLDERS:
+        (root / folder).mkdir(parents=True)
+    for folder, mode in (("", 0o755), ("root", 0o700), ("tmp", 0o1777), ("var/tmp", 0o1777)):
+        (root / folder).chmod(mode)
+    for name, text in FILES.items():
+        (root / name).write_text(text)
+    busybox = shutil.which("busybox")
+    if busybox and is_static(busybox):
+        install_busybox(Path(busybox), root)
+        return f"this machine's {busybox}"
+    copied = [name for name in TOOLS if install_tool(name, root)]
+    return f"{len(copied)} programs of this machine and their libraries, as it has no static busybox"
 
 
 def install_busybox(busybox: Path, root: Path) -> None:

@@ -87,7 +87,7 @@ class Container:
                 "StartedAt": rfc3339(facts.get("started")),
                 "FinishedAt": rfc3339(facts.get("finished")),
             },
-            "Image": (self.directory / "lower").readlink().parent.name,
+            "Image": config["image_id"],
             "LogPath": str(self.directory / "log"),
             "HostConfig": {"AutoRemove": config["remove"], **config["limits"]},
             "Mounts": [
@@ -115,7 +115,7 @@ class Container:
 
 
 @contextmanager
-def recorded(config: Config, image: Path) -> Iterator[Path]:
+def recorded(config: Config, image: str) -> Iterator[Path]:
     """Put a container on record, and look after it: its directory, locked as long as we live.
 
     At the end the record stays, unless the command never ran, or --rm was given.
@@ -134,8 +134,8 @@ def recorded(config: Config, image: Path) -> Iterator[Path]:
             raise overlay.refusal(error, directory.parent) from None
         directory.mkdir()
         held = linux.lock(directory, shared=True)
-        uses = [f"image:{image.parent.name}", *(f"volume:{one.source}" for one in config.volumes if one.named)]
-        facts = {"name": name, "uses": uses, "created": time.time()}
+        uses = [f"image:{image}", *(f"volume:{one.source}" for one in config.volumes if one.named)]
+        facts = {"name": name, "uses": uses, "created": time.time(), "image_id": image}
         store.write_json(directory / "config.json", asdict(config) | facts)
         (directory / ".end.json").write_text("{}".ljust(END))
         (directory / ".end.json").rename(directory / "end.json")

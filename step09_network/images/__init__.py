@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..lib import linux, store, tree
-from ..lib.errors import ContainerError
-from . import default as default_image
+from ..lib import linux, store
+from ..lib.errors import ContainerError, complain
+from . import tree
 
 # As in Docker (distribution/reference): path components of lower case words, then a tag.
 WORD = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -20,6 +20,14 @@ REFERENCE = re.compile(rf"({WORD}(?:/{WORD})*)(?::([A-Za-z0-9_][A-Za-z0-9_.-]{{0
 ID = re.compile(r"[0-9a-f]{1,12}", re.ASCII)
 
 Progress = Callable[[int, int | None], None]  # bytes done, and of how many, if that is known
+
+
+@dataclass(frozen=True)
+class Root:
+    """Where a container's root comes from: `id` is the image's, or none for a directory of the host's."""
+
+    id: str
+    path: Path
 
 
 @dataclass(frozen=True)
@@ -41,17 +49,44 @@ def parse(reference: str) -> str:
 
 
 @contextmanager
-def used(reference: str) -> Iterator[Path]:
-    """The root file system of an image, which cannot be removed meanwhile. Makes the default image if need be."""
+def used(reference: str) -> Iterator[Root]:
+    """The root that an image's name or id means, or `./DIR` or `/DIR`. The image cannot be removed meanwhile.
+
+    Makes the default image if this is its first use.
+    """
+    if reference.startswith(("/", "./", "../")) or reference in (".", ".."):
+        yield Root("", local_directory(reference))
+        return
     with linux.locked(store.folder("images")):
         if reference in ("busybox", "busybox:latest") and "busybox:latest" not in names():
-            default_image.make(add)
-        image = directory(find(reference))
-        held = linux.lock(image, shared=True)
+            make_default()
+        image = find(reference)
+        held = linux.lock(directory(image), shared=True)
     try:
-        yield image / "rootfs"
+        yield Root(image, directory(image) / "rootfs")
     finally:
         os.close(held)
+
+
+def local_directory(path: str) -> Path:
+    """A directory as a root file system. Raises ContainerError for what cannot be one."""
+    root = Path(path).resolve()
+    if not root.is_dir():
+        raise ContainerError(f"{path}: {'not a directory' if root.exists() else 'no such directory'}")
+    if store.folder("images").resolve().is_relative_to(root):
+        raise ContainerError(f"{path} contains the image store itself: give a directory that does not")
+    return root
+
+
+def make_default() -> None:
+    """Make the image `busybox`. The caller holds the lock of `images`."""
+    from . import default
+
+    with store.owned("tmp", new_id()) as work:
+        origin = default.make(work / "rootfs")
+        size = sum(file.lstat().st_size for file in (work / "rootfs").rglob("*") if not file.is_dir())
+        add(work, "busybox:latest", size)
+    complain(f"made the image 'busybox' from {origin}")
 
 
 def import_(source: str, name: str, progress: Progress) -> str:
@@ -81,8 +116,7 @@ def make_root(work: Path) -> Path:
 
 def copy_directory(source: Path, target: Path, progress: Progress) -> int:
     """Copy a directory as an image's root; returns the bytes of its files."""
-    if store.folder("images").resolve().is_relative_to(source.resolve()):
-        raise ContainerError(f"{source} contains the image store itself: give a directory that does not")
+    local_directory(str(source))
     size = 0
 
     def copied(count: int) -> None:

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .. import child, namespaces
-from ..lib import linux, tree
+from ..lib import linux, store
 from ..lib.errors import ContainerError
+from . import tree
 
 if sys.version_info >= (3, 14):
     from compression import zstd as zstd
@@ -142,7 +143,7 @@ class Unpacker:
             if not parent.exists():
                 parent.mkdir()
         if os.path.isdir(path) and not os.path.islink(path):
-            tree.remove(Path(path))
+            store.remove(Path(path))
             self.folders = {
                 name: member for name, member in self.folders.items() if not f"{name}/".startswith(f"{path}/")
             }

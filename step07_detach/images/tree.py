@@ -1,4 +1,4 @@
-"""Whole directory trees: copied with all that a file system knows of a file, and removed however they resist."""
+"""Whole directory trees, copied with all that a file system knows of a file."""
 
 import errno
 import os
@@ -132,25 +132,3 @@ def set_attribute(file: File, name: str, value: bytes) -> None:
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.EACCES, errno.ENOTSUP):
             raise
-
-
-def remove(top: Path) -> None:
-    """Remove a directory tree, also where directories are read-only or nested deeper than a path can say.
-
-    Every directory is emptied of its own subdirectories by moving them up beside it; so no path grows long.
-    """
-    with suppress(FileNotFoundError):
-        top.chmod(0o700)
-        while folders := [Path(entry) for entry in os.scandir(top) if entry.is_dir(follow_symlinks=False)]:
-            for folder in folders:
-                folder.chmod(0o700)
-                for entry in list(os.scandir(folder)):
-                    if entry.is_dir(follow_symlinks=False):
-                        os.chmod(entry, 0o700)  # a directory that moves has its `..` rewritten
-                        os.rename(entry, top / f".removing-{os.urandom(8).hex()}")
-                    else:
-                        os.unlink(entry)
-                folder.rmdir()
-        for entry in list(os.scandir(top)):
-            os.unlink(entry)
-        top.rmdir()
