@@ -36,9 +36,8 @@ test: ## install what the suite needs, then run it; ARGS='-k name -x' goes to py
 test-v2: ## step 2's tests (or STEP's) and a look at every step under cgroup v2 alone, in a small virtual machine
 	@tools/setup.sh v2
 	@.venv/bin/python tests/vm/machine.py --timeout 1200 --env MYDOCKER_TEST_SLOWNESS=5 \
-		.venv/bin/python -m pytest -n 2 -m v2 --every-step --timeout 500 -k "not podman and (smoke or \
-		$(if $(STEP),step$(NN),step02 or commit and step06 or stats and step07 or limits and step08))" \
-		$(addprefix tests/test_,smoke.py cgroups.py cgroups_*.py commit.py containers.py exec.py) $(ARGS)
+		.venv/bin/python -m pytest -n 2 -m v2 $(if $(STEP),--step $(NN) --every-step,--first-step) -k 'not podman' \
+		--timeout 500 $$(grep -rl --include='test_*.py' mark.v2 tests) $(ARGS)
 
 lint: ## ruff, mypy --strict, shellcheck, and that the chain of steps is whole
 	@tools/setup.sh lint

@@ -1,8 +1,8 @@
 """How a test is run on every runtime that it concerns, and how the host is held to be as it was.
 
-A test that takes the fixture `runtime` says which step brings what it tests: `@pytest.mark.step(4)`. It then runs on
-that step and on every later one found in the repository, as root and as an unprivileged user, and on Podman, which
-keeps the test itself honest. Further marks: see MARKS.
+The folder of a test says which step brings what it tests: `step04/`. A test that takes the fixture `runtime` runs on
+that step and on later ones found in the repository, as root and as an unprivileged user, and on Podman, which keeps the
+test itself honest. Marks tell what is different for a test: see MARKS.
 """
 
 import os
@@ -19,14 +19,15 @@ from pathlib import Path
 
 import pytest
 
-from tests import host, image, oracle, rootless, session
-from tests.runtime import HOST_ENVIRONMENT, Missing, Runtime
+from tests.support import host, image, oracle, rootless, session, strace
+from tests.support.runtime import HOST_ENVIRONMENT, Missing, Runtime
 
 MARKS = [
-    "step(first, until=9): the step that brings what is tested; until: the last that behaves so (not Podman then)",
+    "step(first, until=9): not the step of the folder; until: the last that behaves so (not Podman then)",
     "ours_alone(reason): Podman does it differently, or cannot be asked",
     "as_root(reason): not for an unprivileged user",
     "as_user(reason): only for an unprivileged user",
+    "every_step: on every step, whichever are chosen for other tests",
     "v2: also run in the virtual machine, which has cgroup v2 alone",
 ]
 
@@ -37,6 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--every-step", action="store_true", help="all tests on every step (or on that of --step), not a choice"
     )
+    group.addoption("--first-step", action="store_true", help="each test on no other step than the one that brings it")
     group.addoption("--runtime", metavar="COMMAND", help="test this command, taken to have the features of --step N")
 
 
@@ -84,6 +86,14 @@ def candidates(config: pytest.Config) -> list[Candidate]:
     return [*steps, *users, Candidate(9)]
 
 
+def brought(test: pytest.Item) -> tuple[int, int]:
+    """The step that brings what is tested, as its mark says, else its folder, and the last that has it. 0: none."""
+    if mark := test.get_closest_marker("step"):
+        return mark.args[0], mark.kwargs.get("until", 9)
+    folder = re.fullmatch(r"step(\d\d)", test.path.parent.name)
+    return int(folder[1]) if folder else 0, 9
+
+
 def concerns(candidate: Candidate, test: pytest.Item, config: pytest.Config) -> bool:
     """Whether this runtime is one of those that the test's marks, and --step, ask for.
 
@@ -91,9 +101,8 @@ def concerns(candidate: Candidate, test: pytest.Item, config: pytest.Config) -> 
     the whole suite runs a test on the step that brings it, on the last, and as root on one between; --step N those that
     N brings and its share of the earlier ones. All run with --every-step, and where somebody's own runtime is tested.
     """
-    mark = test.get_closest_marker("step")
-    assert mark, "a test that takes `runtime` needs @pytest.mark.step(N)"
-    first, until = mark.args[0], mark.kwargs.get("until", 9)
+    first, until = brought(test)
+    assert first, "a test that takes `runtime` stands in a step's folder, or has @pytest.mark.step(N)"
     if test.get_closest_marker("as_root" if candidate.rootless else "as_user"):
         return False
     if candidate.podman:  # asked only about what the step brings, since the steps after it say the same
@@ -101,11 +110,13 @@ def concerns(candidate: Candidate, test: pytest.Item, config: pytest.Config) -> 
         return asked and until == 9 and not test.get_closest_marker("ours_alone")
     if not first <= candidate.step <= until or config.option.step not in (None, candidate.step):
         return False
-    if config.option.every_step or config.option.runtime:
+    if config.option.every_step or config.option.runtime or test.get_closest_marker("every_step"):
         return True
+    if config.option.first_step:
+        return candidate.step == first
     share = zlib.crc32(test.name.encode())  # always the same for a test, and for each step a like share of all tests
     if config.option.step is not None:
-        return candidate.step in (first, mark.kwargs.get("until")) or share % candidate.step == 0
+        return candidate.step == first or candidate.step == until < 9 or share % candidate.step == 0
     last = min(until, newest_step())
     between = range(first + 1, last)
     own = between and not candidate.rootless and candidate.step == between[share % len(between)]
@@ -128,10 +139,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     keep: list[pytest.Item] = []
     drop: list[pytest.Item] = []
     for item in items:
-        mark = item.get_closest_marker("step")
+        first, until = brought(item)
         callspec = getattr(item, "callspec", None)
         unasked = callspec and not isinstance(callspec.params.get("runtime", Candidate(0)), Candidate)
-        concerned = mark and mark.args[0] <= (config.option.step or 0) <= mark.kwargs.get("until", 9)
+        concerned = 0 < first <= (config.option.step or 0) <= until
         (drop if unasked or (config.option.step is not None and not concerned) else keep).append(item)
     config.hook.pytest_deselected(items=drop)
     items[:] = keep
@@ -214,6 +225,16 @@ def state_root(candidate: Candidate) -> Path:
         if candidate.rootless and (user := rootless.user()):
             os.chown(place, user, user)
     return place
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    """Where strace writes to."""
+    try:
+        strace.program()
+    except Missing as missing:
+        pytest.skip(str(missing))
+    return tmp_path / "state" / "trace"
 
 
 @pytest.fixture(autouse=True)

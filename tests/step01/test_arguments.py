@@ -1,0 +1,60 @@
+"""The command's arguments arrive exactly as they were given."""
+
+import os
+
+import pytest
+
+from tests.support.runtime import Runtime, Word, probe
+
+ODD = [
+    "two words",
+    "  edges ",
+    "",
+    "'single'",
+    '"double"',
+    "$HOME",
+    "`id`",
+    "back\\slash",
+    "*",
+    "a\nb\n",
+    "\t",
+    "~",
+    "é€😀",
+]
+
+
+def arrived(runtime: Runtime, *arguments: Word) -> list[bytes]:
+    result = runtime.run(*probe("arguments"), *arguments)
+    assert result.code == 0, result.err
+    return result.out.split(b"\0")[:-1]
+
+
+def test_odd_ones(runtime: Runtime) -> None:
+    assert arrived(runtime, *ODD) == [os.fsencode(word) for word in ODD]
+
+
+@pytest.mark.ours_alone("Podman hands them to runc as JSON, which has no such bytes")
+def test_bytes_that_are_not_utf8(runtime: Runtime) -> None:
+    assert arrived(runtime, b"\xff\xfe", b"caf\xe9") == [b"\xff\xfe", b"caf\xe9"]
+
+
+def test_thousands(runtime: Runtime) -> None:
+    many = [b"%d" % number for number in range(5000)]
+    assert arrived(runtime, *many) == many
+
+
+def test_a_long_one(runtime: Runtime) -> None:
+    assert arrived(runtime, b"x" * 100_000) == [b"x" * 100_000]
+
+
+def test_options_stop_at_the_command(runtime: Runtime) -> None:
+    words = ["-i", "-t", "--hostname", "box", "--no-such-option", "--help", "--", "-"]
+    assert arrived(runtime, *words) == [word.encode() for word in words]
+
+
+def test_two_dashes_end_the_options(runtime: Runtime) -> None:
+    assert runtime.output("echo", "-i", "--", options=["--"]) == "-i --"
+
+
+def test_the_program_sees_the_name_it_was_called_by(runtime: Runtime) -> None:
+    assert runtime.output("sh", "-c", "echo $0") == "sh"

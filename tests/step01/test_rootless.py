@@ -1,0 +1,62 @@
+"""Where the system does not let an unprivileged user make namespaces, one line names the cause and the remedy."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support import image
+from tests.support.rootless import UNPRIVILEGED, limited, prepared
+from tests.support.runtime import Runtime
+
+pytestmark = [
+    pytest.mark.ours_alone("Podman is asked as root only"),
+    pytest.mark.as_user("root needs no user namespace"),
+]
+
+
+def test_user_namespaces_used_up(runtime: Runtime) -> None:
+    said = runtime.refusal(runtime.run("true", under=limited("user")))
+    assert "user.max_user_namespaces" in said and "sysctl" in said
+
+
+@pytest.mark.parametrize("kind", ["uts", "ipc", "pid", "mnt", "net"])
+def test_other_namespaces_used_up(runtime: Runtime, kind: str) -> None:
+    said = runtime.refusal(runtime.run("true", under=limited(kind)))
+    assert "limit" in said and "sysctl" in said
+
+
+def test_processes_used_up(runtime: Runtime) -> None:
+    runtime.refusal(runtime.run("true", under=("prlimit", "--nproc=1")))
+
+
+def test_user_namespaces_forbidden(runtime: Runtime, tmp_path: Path) -> None:
+    """clone(2) answers EPERM within a chroot as it does where a system forbids user namespaces altogether."""
+    (tmp_path / "root").mkdir()
+    under = prepared(f'mount --rbind / {tmp_path}/root; set -- chroot {tmp_path}/root "$@"')
+    said = runtime.refusal(runtime.run("true", under=(*under, *UNPRIVILEGED)))
+    assert "user namespace" in said and "as root" in said
+
+
+def test_setgroups_stays_denied(runtime: Runtime) -> None:
+    """Else a member of a group that may not see a file could leave that group: CVE-2014-8989."""
+    ask = "import os\ntry: os.setgroups([])\nexcept PermissionError: print('denied')"
+    assert runtime.output("python3", "-c", ask) == "denied"
+
+
+@pytest.mark.step(1, until=2)  # from step 3 on, the host's files are not seen at all
+def test_no_more_rights_on_the_hosts_files_than_before(runtime: Runtime) -> None:
+    assert runtime.run("cat", "/etc/shadow").code == 1
+    assert runtime.run("sh", "-c", f"echo >> {image.PYTHON}").code != 0
+
+
+@pytest.mark.step(9)
+def test_networks(runtime: Runtime) -> None:
+    """None by default; whatever else is asked for, a line says why not and what to do."""
+    seen = runtime.call("run", "--rm", "test", "sh", "-c", "ip -o link | grep -c eth")
+    assert seen.text == "0" and seen.err == b""
+    for options in (["--network", "bridge"], ["--network", "host"]):
+        assert "only root" in runtime.refusal(runtime.run("true", options=options))
+    assert "network" in runtime.refusal(runtime.run("true", options=["-p", "8080:80"]))
+    for words in (["create", "x"], ["rm", "x"], ["connect", "x", "y"], ["disconnect", "x", "y"]):
+        assert "only root" in runtime.refusal(runtime.call("network", *words))
+    assert runtime.call("network", "ls", "-q").out == b""

@@ -1,0 +1,214 @@
+"""What is done with containers once they are on record: stop, kill, rm, inspect, wait, stats; one or several."""
+
+import json
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import host
+from tests.support.runtime import Runtime
+from tests.support.terminal import Terminal
+
+PATIENT = ("sh", "-c", "trap 'echo asked; exit 5' TERM; echo ready; while :; do sleep 0.05; done")
+DEAF = ("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done")
+
+
+def ready(runtime: Runtime, container: str) -> None:
+    host.wait_until(lambda: b"ready" in runtime.call("logs", container).out, "the command has come so far")
+
+
+def described(runtime: Runtime, container: str) -> Any:
+    (found,) = json.loads(runtime.says("inspect", container))
+    return found
+
+
+def exit_code(runtime: Runtime, container: str) -> int:
+    code: int = described(runtime, container)["State"]["ExitCode"]
+    return code
+
+
+# ---- stop and kill ---------------------------------------------------------------------------------------------------
+
+
+def test_stop_asks(runtime: Runtime) -> None:
+    container = runtime.detach(*PATIENT, options=["--name", "asked"])
+    ready(runtime, container)
+    assert runtime.says("stop", "asked") == "asked"
+    assert runtime.says("logs", container).split() == ["ready", "asked"]
+    assert exit_code(runtime, container) == 5
+    assert runtime.says("stop", container) == container  # it is what was wanted
+
+
+def test_stop_kills_who_does_not_listen(runtime: Runtime) -> None:
+    container = runtime.detach(*DEAF)
+    ready(runtime, container)
+    runtime.says("stop", "-t", "1", container)
+    assert exit_code(runtime, container) == 137
+    assert not host.contained()
+
+
+def test_kill(runtime: Runtime) -> None:
+    """SIGKILL unless another is named. After that it is dead, and can be removed."""
+    deaf, patient = runtime.detach(*DEAF), runtime.detach(*PATIENT)
+    ready(runtime, patient)
+    ready(runtime, deaf)
+    runtime.says("kill", "-s", "TERM", deaf)
+    assert runtime.says("kill", deaf) == deaf
+    assert exit_code(runtime, deaf) == 137
+    runtime.says("rm", deaf)
+    for odd in ("NOSUCH", "99"):
+        runtime.refusal(runtime.call("kill", f"--signal={odd}", patient))
+    assert described(runtime, patient)["State"]["Running"]
+    runtime.says("kill", "-s", "sigterm", patient)
+    assert runtime.says("wait", patient) == "5"
+    assert runtime.call("kill", patient).code != 0
+
+
+@pytest.mark.ours_alone("each signal by all of its names is no matter of Podman's")
+def test_signals_by_name_and_number(runtime: Runtime) -> None:
+    script = 'for s in USR1 USR2 HUP; do trap "echo $s" $s; done; echo ready; while :; do sleep 0.05; done'
+    container = runtime.detach("sh", "-c", script)
+    ready(runtime, container)
+    for word, name in (("USR1", "USR1"), ("SIGUSR2", "USR2"), (str(signal.SIGHUP.value), "HUP")):
+        runtime.says("kill", "-s", word, container)
+        arrived(runtime, container, name)
+
+
+def arrived(runtime: Runtime, container: str, name: str) -> None:
+    host.wait_until(lambda: runtime.says("logs", container).endswith(name), f"it has got {name}")
+
+
+# ---- rm --------------------------------------------------------------------------------------------------------------
+
+
+def test_rm(runtime: Runtime) -> None:
+    running, ended = runtime.detach("sleep", "60", options=["--name", "lasting"]), runtime.detach("true")
+    runtime.says("wait", ended)
+    assert runtime.call("rm", "lasting").code != 0
+    assert described(runtime, running)["State"]["Running"]
+    assert runtime.says("rm", "-v", ended) == ended
+    by_force = ["-f", "-t", "0"] if runtime.podman else ["-f"]
+    assert runtime.says("rm", *by_force, "lasting") == "lasting"
+    assert runtime.says("ps", "-aq") == ""
+    assert not host.contained()
+
+
+@pytest.mark.ours_alone("how ours keeps a record")
+def test_rm_leaves_nothing(runtime: Runtime) -> None:
+    store = Path(runtime.environment["MYDOCKER_ROOT"])
+    container = runtime.detach("sh", "-c", "echo much > /file", options=["--name", "gone"])
+    runtime.says("wait", container)
+    assert (store / "containers" / container / "upper/file").exists()
+    runtime.says("rm", container)
+    for folder in ("containers", "names", "live", "tmp"):
+        assert not [*(store / folder).iterdir()], folder
+
+
+@pytest.mark.ours_alone("Podman is stopped by the first word that it does not know")
+def test_several_at_once(runtime: Runtime) -> None:
+    """All that can be done is done, and each that cannot is told of in one line."""
+    one, two = runtime.detach(*PATIENT, options=["--name", "one"]), runtime.detach(*PATIENT)
+    ready(runtime, one)
+    ready(runtime, two)
+    for command, words, out in (
+        ("inspect", ["one", "no-such", "", two[:11], "../one"], None),
+        ("stop", ["one", "no-such", "", two[:11], "../one"], f"one\n{two[:11]}"),
+        ("wait", ["one", "no-such", "", two[:11], "../one"], "5\n5"),
+        ("kill", ["one", "no-such", two], ""),
+        ("rm", ["one", "no-such", "", two, "../one"], f"one\n{two}"),
+    ):
+        result = runtime.call(command, *words)
+        complaints = result.err.decode().splitlines()
+        assert result.code == 1
+        assert len(complaints) == 3, complaints
+        assert all(line.startswith(f"{runtime.name}: ") for line in complaints)
+        if out is None:
+            assert [each["Id"] for each in json.loads(result.out)] == [one, two]
+        else:
+            assert result.text == out
+    assert runtime.says("ps", "-aq") == ""
+
+
+# ---- inspect and wait ------------------------------------------------------------------------------------------------
+
+
+def test_inspect(runtime: Runtime) -> None:
+    container = runtime.detach(*PATIENT, options=["--name", "looked.at", "-w", "/tmp"])
+    ready(runtime, container)
+    running = described(runtime, "looked.at")
+    assert running["Id"] == container
+    assert running["Name"] == "looked.at"
+    assert [running["Path"], *running["Args"]] == [*PATIENT]
+    assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", running["Created"])
+    state = running["State"]
+    assert (state["Status"], state["Running"], state["Pid"]) == ("running", True, host.init().pid)
+    runtime.says("stop", container)
+    state = described(runtime, container)["State"]
+    assert (state["Status"], state["Running"], state["Pid"], state["ExitCode"]) == ("exited", False, 0, 5)
+    assert state["FinishedAt"] >= state["StartedAt"]
+
+
+def test_wait(runtime: Runtime) -> None:
+    """It tells the exit code of one that has ended, of one that ends now, and of one whose record goes at once."""
+    ended = runtime.detach("sh", "-c", "exit 3")
+    now, gone = runtime.detach(*PATIENT), runtime.detach(*PATIENT, options=["--rm"])
+    ready(runtime, now)
+    ready(runtime, gone)
+    assert runtime.says("wait", ended) == "3"
+    waiting = [runtime.popen([*runtime.command, "wait", each]) for each in (now, gone)]
+    assert all(each.poll() is None for each in waiting)
+    if runtime.podman:  # which looks for a container's end only now and then
+        runtime.settle()
+    else:
+        host.wait_until(lambda: all(waits_for_a_lock(each.pid) for each in waiting), "both wait")
+    runtime.says("stop", now, gone)
+    assert [each.end().text for each in waiting] == ["5", "5"]
+    assert runtime.call("inspect", gone).code != 0
+
+
+def waits_for_a_lock(pid: int) -> bool:
+    return re.search(rf"-> FLOCK +ADVISORY +WRITE +{pid} ", Path("/proc/locks").read_text()) is not None
+
+
+# ---- stats -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.ours_alone("our words for a machine without a cgroup")
+@pytest.mark.v2
+def test_stats(runtime: Runtime) -> None:
+    limits = [] if runtime.rootless else ["-m", "64m"]
+    spinning = runtime.detach("sh", "-c", "while :; do :; done & wait", options=["--name", "spinning", *limits])
+    runtime.detach("sleep", "60", options=["--name", "idle"])
+    lines = runtime.says("stats", "--no-stream").splitlines()
+    cells = {row[1]: row for row in (re.split(r"   +", line) for line in lines)}
+    assert [*cells] == ["NAME", "idle", "spinning"]
+    assert cells["NAME"] == ["CONTAINER ID", "NAME", "CPU %", "MEM USAGE / LIMIT", "MEM %", "PIDS"]
+    assert cells["spinning"][0] == spinning
+    if runtime.rootless:
+        assert cells["spinning"][2] == "--" and cells["spinning"][5] == "--"
+    else:
+        assert float(cells["spinning"][2].rstrip("%")) > float(cells["idle"][2].rstrip("%")) + 1
+        assert re.fullmatch(r"[\d.]+(k|M)?B / 67.1MB", cells["spinning"][3])
+        assert 0 < float(cells["spinning"][4].rstrip("%")) < 100
+        assert (cells["spinning"][5], cells["idle"][5]) == ("2", "1")
+    assert len(runtime.says("stats", "--no-stream", "idle").splitlines()) == 2
+    runtime.refusal(runtime.call("stats", "--no-stream", "no-such"), 1)
+
+
+@pytest.mark.ours_alone("a table of ours")
+@pytest.mark.as_root("as root is as good")
+def test_stats_at_a_terminal(runtime: Runtime) -> None:
+    """A table that stays in its place until Ctrl-C, or until the last container has ended."""
+    container = runtime.detach("sleep", "60", options=["--name", "watched"])
+    screen = Terminal(
+        [*runtime.command, "stats", "watched"], env=runtime.environment, cwd=runtime.directory, columns=120
+    )
+    runtime.started.append(screen)
+    screen.expect("watched.*\x1b.*watched")
+    screen.send("\x03")
+    assert screen.end() == 130
+    assert screen.settings() == screen.before
+    runtime.says("kill", container)

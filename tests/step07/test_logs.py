@@ -1,0 +1,163 @@
+"""What a container has written, and `logs` shows: all of it, as it was written, until its last byte."""
+
+import fcntl
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support import host
+from tests.support.runtime import Runtime
+
+TALKS = ("sh", "-c", "trap 'echo two; exit' TERM; echo one; while :; do sleep 0.05; done")
+
+
+def log(runtime: Runtime, *command: str) -> str:
+    """A container that has ended."""
+    container = runtime.detach(*command)
+    runtime.says("wait", container)
+    return container
+
+
+# ---- nothing is lost -------------------------------------------------------------------------------------------------
+
+
+def test_up_to_the_last_byte(runtime: Runtime) -> None:
+    """More than a pipe holds, every byte that there is, no newline at the end, and then death at once."""
+    script = "import os; os.write(1, bytes(range(256)) * 1200); os._exit(3)"
+    container = log(runtime, "python3", "-I", "-S", "-c", script)
+    assert runtime.call("logs", container).out == bytes(range(256)) * 1200
+
+
+@pytest.mark.ours_alone("Podman reads standard output and errors from two pipes")
+def test_in_the_order_in_which_it_was_written(runtime: Runtime) -> None:
+    script = "import os\nfor n in range(2000): os.write(1 + n % 2, b'%d\\n' % n)"
+    container = log(runtime, "python3", "-I", "-S", "-c", script)
+    assert runtime.says("logs", container).split() == [str(n) for n in range(2000)]
+
+
+@pytest.mark.ours_alone("Podman reads standard output and errors from two pipes")
+def test_of_a_container_in_the_foreground(runtime: Runtime) -> None:
+    for options, out, err in (([], b"out\n", b"error\n"), (["-t"], b"out\r\nerror\r\n", b"")):
+        words = runtime.words(["sh", "-c", "echo out; sleep 0.05; echo error >&2; exit 4"], options, keep=True)
+        result = runtime.popen(words).end()
+        assert (result.code, result.out, result.err) == (4, out, err)
+        container = runtime.says("ps", "-aq").split()[0]
+        runtime.kept.append(container)
+        assert runtime.call("logs", container).out == out + err
+        assert runtime.says("wait", container) == "4"
+
+
+@pytest.mark.ours_alone("Podman copies what a container writes in a way of its own")
+def test_to_somebody_who_does_not_block_and_reads_slowly(runtime: Runtime) -> None:
+    """Whoever shares the pipe may have set O_NONBLOCK: then write(2) takes a part, or nothing for now."""
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETFL, os.O_NONBLOCK)
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    started = runtime.start("head", "-c", "300000", "/dev/zero", stdout=writer)
+    os.close(writer)
+    with open(reader, "rb", buffering=0) as file:
+        read = 0
+        while data := file.read(1000):
+            read += len(data)
+    assert (started.end().code, read) == (0, 300000)
+
+
+@pytest.mark.ours_alone("what ours does when its reader is gone")
+def test_a_reader_that_has_seen_enough(runtime: Runtime) -> None:
+    container = log(runtime, "seq", "100000")
+    words = [*runtime.command, "logs", container]
+    first = runtime.popen(["bash", "-c", '"$@" | head -n 1', "bash", *words]).end()
+    assert (first.out, first.err) == (b"1\n", b"")
+
+
+# ---- which part of it ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["\n", ""], ids=["a newline at the end", "none"])
+def test_tail(runtime: Runtime, end: str) -> None:
+    container = log(runtime, "printf", f"one\n\nthree\nfour{end}")
+    whole = f"one\n\nthree\nfour{end}"
+    for number, part in (("0", ""), ("1", "four"), ("3", "\nthree\nfour"), ("9", "one\n\nthree\nfour")):
+        shown = runtime.call("logs", "--tail", number, container).out.decode()
+        assert shown.removesuffix("\n") == part, number
+        if runtime.podman:
+            break  # one question is enough, at its pace
+        assert whole.endswith(shown), number
+    if not runtime.podman:
+        assert runtime.call("logs", "--tail", "all", container).out.decode() == whole
+    runtime.refusal(runtime.call("logs", "--tail", "x", container))
+    runtime.refusal(runtime.call("logs", "no-such"))
+
+
+@pytest.mark.ours_alone("where ours keeps its log")
+@pytest.mark.as_root("as root is as good")
+def test_the_tail_of_a_large_log(runtime: Runtime) -> None:
+    """A gigabyte, of which next to nothing is read: proc_pid_io(5) counts what the shell's children read, too."""
+    container = log(runtime, "true")
+    file = Path(runtime.environment["MYDOCKER_ROOT"], "containers", container, "log")
+    with file.open("r+b") as large:
+        large.truncate(10**9)
+        large.seek(0, os.SEEK_END)
+        large.write(b"\n" + b"".join(b"%d\n" % n for n in range(20_000)))
+    words = [*runtime.command, "logs", "--tail", "3", container]
+    result = runtime.popen(["sh", "-c", '"$@"; grep rchar /proc/$$/io', "sh", *words]).end()
+    *lines, count = result.text.splitlines()
+    assert lines == ["19997", "19998", "19999"]
+    assert int(count.split()[1]) < 100e6
+
+
+def test_timestamps(runtime: Runtime) -> None:
+    began = time.time()
+    container = log(runtime, "sh", "-c", "echo one; sleep 1.1; echo two; printf three")
+    times, lines = zip(
+        *(line.split(" ", 1) for line in runtime.says("logs", "-t", container).splitlines()), strict=True
+    )
+    assert lines == ("one", "two", "three")
+    found = [re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)(Z|[+-]\d\d:\d\d)", each) for each in times]
+    assert all(found)
+    first, second, third = ([*map(str, each.groups())] for each in found if each)
+    assert first[:2] < second[:2] <= third[:2]
+    whole = subprocess.run(["date", "-d", times[0], "+%s"], capture_output=True, text=True, check=True).stdout
+    assert began - 1 <= int(whole) <= time.time()
+    assert runtime.says("logs", container).splitlines() == [*lines]
+
+
+# ---- following -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.ours_alone("Podman learns of the end from its events, which are switched off here")
+def test_follow(runtime: Runtime) -> None:
+    """What comes later is shown when it comes, and the end of the container is the end."""
+    container = runtime.detach(*TALKS, options=["--rm"])
+    following = runtime.popen([*runtime.command, "logs", "-f", container])
+    assert following.line() == "one"
+    runtime.says("stop", container)
+    result = following.end()
+    assert (result.code, result.out) == (0, b"two\n")
+    ended = log(runtime, "echo", "early")
+    assert runtime.says("logs", "--follow", ended) == "early"
+
+
+@pytest.mark.ours_alone("Podman's would end for another reason")
+def test_follow_from_the_very_start_to_a_violent_end(runtime: Runtime) -> None:
+    """Monitor and container are killed: then nobody writes any more, and nobody waits for it."""
+    container = runtime.detach(*TALKS)
+    following = runtime.popen([*runtime.command, "logs", "-f", "--tail", "0", "-t", container])
+    again = runtime.popen([*runtime.command, "logs", "-f", container])
+    assert again.line() == "one"
+    for process in {*host.contained()} | {p for p in host.descendants() if "monitor.py" in arguments(p.pid)}:
+        process.signal(9)
+    assert (following.end().code, again.end().code) == (0, 0)
+    assert runtime.says("wait", container) == "137"
+
+
+def arguments(pid: int) -> str:
+    """A process's command line."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""

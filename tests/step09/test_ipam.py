@@ -1,0 +1,139 @@
+"""Step 9: addresses. The lowest free one, never twice, never lost; and subnets that get in nobody's way."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import host, hostnet
+from tests.support.hostnet import Net
+from tests.support.runtime import Runtime
+
+pytestmark = [
+    pytest.mark.ours_alone("Podman hands out the next address, not the lowest"),
+    pytest.mark.as_root("networks are made on the host"),
+]
+MANY = 100 if os.environ.get("MYDOCKER_TEST_FAULTS") == "all" else 30
+
+
+@pytest.fixture
+def net(runtime: Runtime, tmp_path: Path) -> Iterator[Net]:
+    with hostnet.standing_in(runtime, tmp_path) as made:
+        yield made
+
+
+def address(net: Net, *options: str) -> str:
+    """What a container on the network `lab` gets."""
+    return net.output("sh", "-c", "ip -4 -o addr show eth0", options=["--network", "lab", *options]).split()[3]
+
+
+def leases(net: Net) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = json.loads((net.networks() / "ipam.json").read_text())
+    return found
+
+
+def test_the_lowest_free_address_first(net: Net) -> None:
+    net.ok("network", "create", "lab", "--subnet", "10.7.0.0/29")
+    ids = [net.sleeping(name, "--network", "lab") for name in ("aa", "bb", "cc")]
+    assert leases(net) == {"10.7.0.0/29": {f"10.7.0.{number}": id for number, id in enumerate(ids, start=2)}}
+    net.ok("rm", "-f", "bb")
+    assert address(net) == "10.7.0.3/29"
+    assert address(net, "--ip", "10.7.0.6") == "10.7.0.6/29"
+    assert address(net) == "10.7.0.3/29"
+    for wanted, why in {
+        "10.7.0.0": "network's own",
+        "10.7.0.1": "network's own",
+        "10.7.0.7": "network's own",
+        "10.7.0.2": "has it",
+        "10.7.0.8": "10.7.0.0/29",
+        "10.7.0.256": "IPv4",
+        "web": "IPv4",
+    }.items():
+        said = net.refused("run", "--rm", "--network", "lab", "--ip", wanted, "test", "true")
+        assert wanted in said and why in said
+    for name in ("dd", "ee"):
+        net.sleeping(name, "--network", "lab")
+    net.sleeping("ff", "--network", "lab")
+    assert "10.7.0.0/29" in net.refused("run", "--rm", "--network", "lab", "test", "true"), "it is full"
+    assert len(leases(net)["10.7.0.0/29"]) == 5
+
+
+@pytest.mark.parametrize(
+    ("subnet", "first", "length"), [("10.0.0.0/8", "10.0.0.2", 8), ("10.9.9.4/30", "10.9.9.6", 30)]
+)
+def test_the_largest_subnet_and_the_smallest(net: Net, subnet: str, first: str, length: int) -> None:
+    net.ok("network", "create", "lab", "--subnet", subnet)
+    assert address(net) == f"{first}/{length}"
+    net.sleeping("aa", "--network", "lab")
+    last = {8: "10.255.255.254", 30: first}[length]
+    if length == 8:
+        net.sleeping("bb", "--network", "lab", "--ip", last)
+    else:
+        assert "no address" in net.refused("run", "--rm", "--network", "lab", "test", "true")
+    assert sum(path.stat().st_size for path in net.networks().iterdir()) < 3000, "bytes; not one for each address"
+
+
+def test_subnets_that_cannot_be(net: Net) -> None:
+    net.ok("network", "create", "lab", "--subnet", "10.7.0.0/24")
+    for subnet, why in {
+        "10.7.0.128/25": "lab",
+        "10.0.0.0/8": "lab",
+        "192.0.2.0/28": "route",
+        "10.8.0.0": "/8 to /30",
+        "10.8.0.0/31": "/8 to /30",
+        "10.0.0.0/7": "/8 to /30",
+        "10.8.0.1/24": "10.8.0.0/24",
+        "10.8.0/24": "IPv4",
+        "fd00::/64": "IPv4",
+        "x": "IPv4",
+    }.items():
+        said = net.refused("network", "create", "new", "--subnet", subnet)
+        assert subnet in said and why in said
+    assert net.ok("network", "ls", "-q").count("\n") == 0
+
+
+def test_a_subnet_is_chosen_that_nobody_uses(net: Net) -> None:
+    """Not even one behind a router; but the two halves of a default route, as a VPN sets them, use nothing up."""
+
+    def chosen(name: str) -> str:
+        net.ok("network", "create", name)
+        subnet: str = json.loads(net.ok("network", "inspect", name))[0]["IPAM"]["Config"][0]["Subnet"]
+        return subnet
+
+    net.host.sh(f"for half in 0.0.0.0/1 128.0.0.0/1; do ip route add $half via {hostnet.THERE}; done")
+    net.host.sh(f"ip route add 172.16.5.0/24 via {hostnet.THERE}")
+    assert [chosen("one"), chosen("two")] == ["172.17.0.0/16", "172.18.0.0/16"]
+    net.host.sh(f"ip route add 172.16.0.0/12 via {hostnet.THERE}")
+    assert chosen("three") == "192.168.0.0/20"
+    for rest in ("192.168.0.0/16", "10.0.0.0/8"):
+        net.host.sh(f"ip route add {rest} via {hostnet.THERE}")
+    assert "--subnet" in net.refused("network", "create", "four")
+
+
+def test_leases_of_the_dead_are_swept(net: Net) -> None:
+    """Though no command has looked at the network since: the next to ask for an address does."""
+    net.ok("network", "create", "lab", "--subnet", "10.7.0.0/30")
+    started = net.start("sh", "-c", "echo ready; sleep 1000", options=["--network", "lab"])
+    assert started.line() == "ready"
+    assert "no address" in net.refused("run", "--rm", "--network", "lab", "test", "true")
+    started.kill()
+    started.wait()
+    host.wait_until(lambda: not host.contained(), "the container ends")
+    assert list(leases(net)) == ["10.7.0.0/30"]
+    assert address(net) == "10.7.0.2/30"
+    assert leases(net) == {}
+    net.ok("network", "rm", "lab")
+
+
+@pytest.mark.timeout(300)
+def test_never_the_same_address_twice(net: Net) -> None:
+    """Many start at once, and make the network on the way. (MYDOCKER_TEST_FAULTS=all: a hundred.)"""
+    started = [net.start("sh", "-c", "ip -4 -o addr show eth0; read _", options=["--network", "bridge", "-i"], stdin=-1)
+               for _ in range(MANY)]  # fmt: skip
+    got = [one.line().split()[3] for one in started]
+    assert sorted(got) == sorted(f"172.16.0.{number}/16" for number in range(2, MANY + 2))
+    for one in started:
+        assert one.end(b"\n").code == 0
+    assert leases(net) == {}

@@ -1,0 +1,420 @@
+"""Step 9: a network. What a container sees of it, who reaches whom, and that the host gets everything back.
+
+All of it happens on a host of the test's own: see hostnet.py.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import host, hostnet, image, strace
+from tests.support.hostnet import HERE, THERE, Net
+from tests.support.image import folder, link
+from tests.support.runtime import Missing, Runtime
+from tests.support.store import shell
+
+pytestmark = [
+    pytest.mark.ours_alone("Podman has names by a DNS server of its own, and other words"),
+    pytest.mark.as_root("networks are made on the host"),
+]
+
+
+@pytest.fixture
+def net(runtime: Runtime, tmp_path: Path) -> Iterator[Net]:
+    with hostnet.standing_in(runtime, tmp_path) as made:
+        yield made
+
+
+def addresses(net: Net, name: str) -> dict[str, str]:
+    """What `inspect` says of a container: its address on each network."""
+    (found,) = json.loads(net.ok("inspect", name))
+    return {network: each["IPAddress"] for network, each in found["NetworkSettings"]["Networks"].items()}
+
+
+def lines(text: str) -> list[list[str]]:
+    return [line.split() for line in text.splitlines() if line.strip()]
+
+
+# ---- what it looks like from inside ----------------------------------------------------------------------------------
+
+
+def test_from_inside(net: Net) -> None:
+    """Address, default route, lo, the three files; and the world, which sees the host's address."""
+    script = "ip -4 -o addr; echo --; ip route; echo --; cat /etc/hostname; echo --; cat /etc/hosts; ls -l /etc"
+    seen, route, hostname, hosts = net.output("sh", "-c", script).split("--\n")
+    assert re.search(r"1: lo +inet 127\.0\.0\.1/8", seen)
+    assert re.search(r"eth0 +inet 172\.16\.0\.2/16", seen)
+    assert lines(route)[0][:3] == ["default", "via", "172.16.0.1"]
+    assert re.fullmatch(r"[0-9a-f]{12}\n", hostname)
+    assert ["127.0.0.1", "localhost"] in lines(hosts) and ["172.16.0.2", hostname.strip()] in lines(hosts)
+    with net.other.listen(7) as listening:
+        asking = net.start("sh", "-c", f"echo hi | nc -w 5 {THERE} 7", options=["--network", "bridge"])
+        connection, (client, _) = listening.accept()
+        with connection:
+            assert (connection.recv(10), client) == (b"hi\n", HERE)
+        asking.end()
+    assert net.output("hostname", options=["--network", "bridge", "--hostname", "box"]) == "box"
+
+
+def test_forwarding_is_switched_on_as_needed(net: Net) -> None:
+    switch = "cat /proc/sys/net/ipv4/ip_forward"
+    assert net.output("cat", "/proc/sys/net/ipv4/ip_forward", options=["--network", "none"]) in "01"
+    assert net.host.sh(switch) == "0\n"
+    created = net.call("network", "create", "one")
+    assert b"ip_forward" in created.err and created.err.count(b"\n") == 1
+    two = net.call("network", "create", "two")
+    assert two.err == b""
+    assert net.host.sh(switch) == "1\n"
+    assert net.host.sh("cat /proc/sys/net/ipv6/conf/all/forwarding") == "0\n"
+    net.ok("network", "rm", "one")
+    assert net.host.sh(switch) == "1\n"
+    net.ok("network", "rm", two.text[:8])
+    assert net.host.sh(switch) == "0\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "real", "expected"),
+    [
+        ("nameserver 127.0.0.53\nsearch x\n", "nameserver 192.0.2.5\nsearch y\n", "nameserver 192.0.2.5\nsearch y\n"),
+        ("nameserver\nnameserver\t192.0.2.7\nnameserver 127.0.0.1\n", "", "nameserver\nnameserver\t192.0.2.7\n"),
+    ],
+)  # fmt: skip
+def test_resolv_conf(net: Net, tmp_path: Path, text: str, real: str, expected: str) -> None:
+    """A stub resolver of the host's would be nobody inside; the image's own file, here a dead link, does not matter."""
+    (tmp_path / "resolv.conf").write_text(text)
+    (tmp_path / "real").write_text(real)
+    image.write(tmp_path / "link.tar", [*shell(), folder("etc"), link("etc/resolv.conf", "../run/stub-resolv.conf")])
+    net.ok("import", str(tmp_path / "link.tar"), "link")
+    script = (
+        f"mount --bind {tmp_path}/resolv.conf /etc/resolv.conf && mount -t tmpfs none /run &&"
+        f' mkdir -p /run/systemd/resolve && cp {tmp_path}/real /run/systemd/resolve/resolv.conf && exec "$@"'
+    )
+    under = ("unshare", "--mount", "sh", "-c", script, "sh")
+    for name in ("test", "link"):
+        assert net.call("run", "--rm", name, "cat", "/etc/resolv.conf", under=under).out.decode() == expected
+    assert net.call("run", "--rm", "--network", "none", "test", "cat", "/etc/resolv.conf", under=under).out == b""
+
+
+@pytest.mark.step(8, until=8)
+def test_there_was_nothing_but_lo(runtime: Runtime) -> None:
+    assert runtime.refusal(runtime.run("true", options=["--network", "bridge"]))
+    assert runtime.output("sh", "-c", "ip -o link | grep -v -e tunl -e sit -e gre -e ip6 -e ip_vti | wc -l") == "1"
+
+
+def test_none_and_host(net: Net) -> None:
+    assert "eth0" not in net.output("ip", "-o", "link", options=["--network", "none"])
+    assert HERE in net.output("ip", "-o", "addr", options=["--network", "host"])
+    assert net.links() == set(), "neither needs a bridge"
+    net.sleeping("hosted", "--network", "host")
+    assert HERE in net.inside("hosted", "ip -o addr")
+    net.ok("network", "create", "one")
+    assert "host" in net.refused("network", "connect", "one", "hosted")
+    for network in ("none", "host"):
+        for option in (["-p", "8080:80"], ["--ip", "172.16.0.9"]):
+            said = net.refused("run", "--network", network, *option, "test", "true")
+            assert network in said and option[0] in said
+    assert "nonesuch" in net.refused("run", "--network", "nonesuch", "test", "true")
+    assert len(net.ok("ps", "-aq").split()) == 1, "nothing was begun"
+
+
+# ---- several containers, several networks ----------------------------------------------------------------------------
+
+
+def test_names_come_and_go(net: Net) -> None:
+    net.ok("network", "create", "one")
+    net.sleeping("aa", "--network", "one")
+    net.detached("bb", "httpd", "-f", "-h", "/etc", options=["--network", "one"])
+    assert "172.16.0.3" in net.inside("aa", "ping -c 1 -w 5 bb")
+    assert "PING aa" in net.inside("bb", "ping -c 1 -w 5 aa")
+    fetch = "printf 'GET /hostname HTTP/1.0\\r\\n\\r\\n' | nc -w 5 bb 80 | tail -n 1"
+    assert net.inside("aa", fetch) == net.inside("bb", "cat /etc/hostname")
+    net.ok("rm", "-f", "bb")
+    assert "bb" not in net.inside("aa", "cat /etc/hosts")
+    net.sleeping("bb", "--network", "one", "--ip", "172.16.0.77")
+    assert "(172.16.0.77)" in net.inside("aa", "ping -c 1 -w 5 bb")
+    net.sleeping("cc")
+    net.sleeping("dd")
+    assert "dd" not in net.inside("cc", "cat /etc/hosts"), "Docker's network `bridge` has no names"
+
+
+def test_networks_do_not_reach_each_other(net: Net) -> None:
+    for name in ("one", "two"):
+        net.ok("network", "create", name)
+        net.detached(f"in-{name}", "httpd", "-f", "-h", "/etc", options=["--network", name])
+    net.sleeping("beside", "--network", "two")
+    (one,), (two,) = addresses(net, "in-one").values(), addresses(net, "in-two").values()
+    assert net.inside("beside", f"ping -c 1 -w 5 {two}")
+    for asking, asked in (("in-one", two), ("in-two", one)):
+        assert "100% packet loss" in net.inside(asking, f"ping -c 1 -W 1 {asked} || true")
+    # Nor does another host that guesses the way.
+    net.other.sh(f"ip route add 172.16.0.0/12 via {HERE}")
+    request = b"GET /hostname HTTP/1.0\r\n\r\n"
+    assert b"200 OK" in net.host.ask(one, 80, request)
+    assert net.other.ask(one, 80, request, patience=0.5) == b""
+
+
+def test_on_several_networks(net: Net) -> None:
+    """The way out moves on when a container leaves the first; and it can come back."""
+    for name in ("one", "two"):
+        net.ok("network", "create", name)
+    net.sleeping("both", "--network", "one")
+    net.sleeping("other", "--network", "two")
+    net.ok("network", "connect", "two", "both", "--ip", "172.17.0.9")
+    assert addresses(net, "both") == {"one": "172.16.0.2", "two": "172.17.0.9"}
+    assert "(172.17.0.9)" in net.inside("other", "ping -c 1 -w 5 both")
+    assert "on two already" in net.refused("network", "connect", "two", "both")
+
+    def way_out() -> str:
+        return net.inside("both", f"ip route get {THERE} | head -n 1; ping -c 1 -w 5 {THERE} | tail -n 2").split()[2]
+
+    net.other.sh("ip route add default via 192.0.2.1")
+    assert way_out() == "172.16.0.1"
+    net.ok("network", "disconnect", "one", "both")
+    assert way_out() == "172.17.0.1"
+    assert addresses(net, "both") == {"two": "172.17.0.9"}
+    net.ok("network", "connect", "one", "both")
+    assert way_out() == "172.16.0.1"
+    assert {*re.findall(r"eth\d", net.inside("both", "ip -o addr"))} == {"eth0", "eth1"}
+    for name in ("one", "two"):
+        net.ok("network", "disconnect", name, "both")
+    assert "eth" not in net.inside("both", "ip -o addr")
+    assert "is not on one" in net.refused("network", "disconnect", "one", "both")
+    for words in (["connect", "nonesuch", "both"], ["connect", "one", "nobody"], ["disconnect", "nonesuch", "both"]):
+        assert "no such" in net.refused("network", *words)
+    net.ok("stop", "-t", "0", "both")
+    assert "not running" in net.refused("network", "connect", "one", "both")
+
+
+def test_a_connection_that_fails_leaves_nothing(net: Net) -> None:
+    net.ok("network", "create", "one")
+    net.sleeping("aa", "--network", "none")
+    before = net.links()
+    pid = json.loads(net.ok("inspect", "aa"))[0]["State"]["Pid"]
+    host.wait_until(lambda: Path(f"/proc/{pid}/ns/net").exists(), "it runs")
+    inside = ["nsenter", f"--net=/proc/{pid}/ns/net", "ip", "link"]
+    net.host.sh(" ".join([*inside, "add", "eth0", "type", "bridge"]))  # what we want to call ours
+    assert "File exists" in net.refused("network", "connect", "one", "aa")
+    assert (net.links(), addresses(net, "aa")) == (before, {})
+    net.host.sh(" ".join([*inside, "delete", "eth0"]))
+    net.ok("network", "connect", "one", "aa")
+    assert addresses(net, "aa") == {"one": "172.16.0.2"}
+
+
+# ---- create, ls, inspect, rm -----------------------------------------------------------------------------------------
+
+
+def test_networks_are_listed_shown_and_removed(net: Net) -> None:
+    assert net.ok("network", "ls").split() == ["NETWORK", "ID", "NAME", "DRIVER", "SUBNET"]
+    id = net.ok("network", "create", "lab", "--subnet", "10.7.0.0/24", "--driver", "bridge")
+    assert lines(net.ok("network", "ls"))[1:] == [[id, "lab", "bridge", "10.7.0.0/24"]]
+    assert net.ok("network", "ls", "-q") == id
+    container = net.sleeping("aa", "--network", "lab")
+    (shown,) = json.loads(net.ok("network", "inspect", "lab"))
+    assert shown["IPAM"]["Config"] == [{"Subnet": "10.7.0.0/24", "Gateway": "10.7.0.1"}]
+    assert shown["Containers"][container]["IPv4Address"] == "10.7.0.2/24"
+    assert shown["Containers"][container]["MacAddress"] in net.inside("aa", "ip link show eth0")
+    assert json.loads((net.networks() / "lab.network.json").read_text())["subnet"] == "10.7.0.0/24"
+    result = net.call("network", "rm", "nonesuch", "lab")
+    assert result.code == 1 and b"nonesuch" in result.err and b"on it: aa" in result.err
+    net.ok("rm", "-f", "aa")
+    assert net.ok("network", "rm", "lab") == "lab"
+    assert net.links() == set() and net.rules() == ""
+    assert [*net.networks().glob("*network.json")] == []
+
+
+def test_networks_that_cannot_be(net: Net) -> None:
+    net.ok("network", "create", "lab")
+    for name in ("lab", "none", "host", "", "..", "a/b", "-x", "a" * 200, "ä"):
+        assert "network" in net.refused("network", "create", "--", name)
+    assert "bridge" in net.refused("network", "create", "x", "--driver", "macvlan")
+    assert net.ok("network", "ls", "-q").count("\n") == 0
+
+
+# ---- everything is given back ----------------------------------------------------------------------------------------
+
+
+def given_back(net: Net) -> bool:
+    """Nobody is on the network any more: only the bridge and its rules are left."""
+    (network,) = net.networks().glob("*network.json")
+    nobody = json.loads(network.read_text())["endpoints"] == {}
+    leases = json.loads((net.networks() / "ipam.json").read_text())
+    return (
+        nobody
+        and leases == {}
+        and not any(one.startswith("veth") for one in net.links())
+        and "dnat to" not in net.rules()
+    )
+
+
+@pytest.mark.parametrize("end", ["exit", "failure", "stop", "kill", "rm"])
+def test_the_end_gives_everything_back(net: Net, end: str) -> None:
+    port = ["-p", "8080:80"]
+    if end == "exit":
+        assert net.call("run", *port, "test", "false").code == 1
+    elif end == "failure":
+        assert net.call("run", *port, "test", "nonesuch").code == 127
+    else:
+        net.sleeping("aa", *port)
+        assert not given_back(net)
+        words = {"stop": ["stop", "-t", "0"], "kill": ["kill"], "rm": ["rm", "-f"]}[end]
+        net.ok(*words, "aa")
+        net.call("wait", "aa")
+    assert given_back(net)
+    net.host.listen(8080).close()
+
+
+def test_a_killed_monitor(net: Net) -> None:
+    """The runtime in the foreground is struck by SIGKILL: the next command takes away what it has left."""
+    started = net.start("sh", "-c", "echo ready; sleep 1000", options=["--network", "bridge", "-p", "8080:80"])
+    assert started.line() == "ready"
+    started.kill()
+    started.wait()
+    host.wait_until(lambda: not host.contained(), "the container ends")
+    assert net.ok("ps", "-q") == ""
+    assert given_back(net)
+
+
+@pytest.mark.timeout(200)
+def test_the_runtime_is_killed_at_any_call(net: Net, tmp_path: Path) -> None:
+    """While the first network is made and a container connected. The next run finds it whole, and works."""
+    try:
+        strace.program()
+    except Missing as missing:
+        pytest.skip(str(missing))
+    trace, words = tmp_path / "state/trace", ["run", "--rm", "-p", "8080:80", "test", "true"]
+    assert net.call(*words, under=strace.recording(trace)).code == 0
+    net.ok("network", "rm", "bridge")
+    moments = [point for point in strace.points(trace) if not point.inside and point.call.name in ("sendto", "rename")]
+    assert len(moments) > 20
+    for point in moments[:: max(1, len(moments) // 8)]:
+        assert net.call(*words, under=point.sabotage("signal=KILL")).code in (0, 137), point
+        asked = "ip route | head -n 1; ping -c 1 -w 5 192.0.2.2"
+        assert net.call("run", "--rm", "test", "sh", "-c", asked).code == 0, point
+        rules = net.rules()
+        net.ok("network", "rm", "bridge")
+        assert net.links() == set() and net.rules() == "", point
+        assert rules.count("masquerade") == 3 and rules.count("that is all") == 1, point
+
+
+def test_after_a_reboot(net: Net) -> None:
+    """On disk there is a network, in the kernel nothing: its next use restores it."""
+    net.ok("network", "create", "lab", "--subnet", "10.7.0.0/24")
+    (bridge,), rules = net.links(), net.rules()
+    net.host.sh(f"ip link delete {bridge}; nft flush ruleset; echo 0 > /proc/sys/net/ipv4/ip_forward")
+    seen = net.output("sh", "-c", f"ip -4 -o addr; ping -c 1 -w 5 {THERE}", options=["--network", "lab"])
+    assert "10.7.0.2/24" in seen
+    assert net.links() == {bridge} and net.rules() == rules
+    net.host.sh(f"ip link delete {bridge}; nft flush ruleset")
+    net.ok("network", "rm", "lab")
+
+
+def test_somebody_flushes_all_rules_and_deletes_the_bridge(net: Net) -> None:
+    """The next container brings them back, with the ports and cables of the others."""
+    net.detached("aa", "httpd", "-f", "-h", "/etc", options=["-p", "8080:80"])
+    before = net.rules()
+    (bridge,) = (name for name in net.links() if name.startswith("br-"))
+    net.host.sh(f"nft flush ruleset; ip link delete {bridge}")
+    assert net.output("true") == ""
+    assert net.rules() == before
+    assert b"200 OK" in net.host.ask("127.0.0.1", 8080, b"GET /hostname HTTP/1.0\r\n\r\n")
+
+
+def test_two_stores_on_one_host(net: Net, tmp_path: Path) -> None:
+    """They do not know of each other, and get on: subnets, bridges, and who switches forwarding off."""
+    other = {"MYDOCKER_ROOT": str(tmp_path / "state/other")}
+    net.call("network", "create", "lab")
+    assert net.call("network", "create", "lab", env=other).code == 0
+    assert {row[3] for row in lines(net.ok("network", "ls"))[1:]} == {"172.16.0.0/16"}
+    assert {row[3] for row in lines(net.ok("network", "ls", env=other))[1:]} == {"172.17.0.0/16"}
+    net.ok("network", "rm", "lab")
+    assert net.host.sh("cat /proc/sys/net/ipv4/ip_forward") == "1\n"
+    assert len(net.links()) == 1
+    net.ok("network", "rm", "lab", env=other)
+
+
+# ---- other people's rules --------------------------------------------------------------------------------------------
+
+DOCKERS = """
+table ip filter {
+    chain FORWARD {
+        type filter hook forward priority 0; policy drop;
+        iifname "docker0" accept comment "not ours"
+        jump USER
+    }
+    chain USER {
+        return
+    }
+}
+"""
+
+
+def load(net: Net, tmp_path: Path, rules: str) -> str:
+    (tmp_path / "rules").write_text(rules)
+    net.host.sh(f"nft -f {tmp_path}/rules")
+    return net.rules()
+
+
+def test_where_docker_drops_what_is_forwarded(net: Net, tmp_path: Path) -> None:
+    """Ours still works; two rules stand before the others as long as the network does, the others stay as they are."""
+    before = load(net, tmp_path, DOCKERS)
+    for _ in range(2):
+        assert "0% packet loss" in net.output("ping", "-c", "1", "-w", "5", THERE)
+    assert net.rules().count('comment "mydocker br-') == 2
+    kept = [line for line in net.rules().splitlines() if "mydocker br-" not in line]
+    assert "\n".join(kept).startswith(before.rstrip()), "untouched, in their order"
+    net.detached("aa", "httpd", "-f", "-h", "/etc", options=["-p", "8080:80"])
+    assert b"200 OK" in net.other.ask(HERE, 8080, b"GET /hostname HTTP/1.0\r\n\r\n")
+    net.ok("rm", "-f", "aa")
+    net.ok("network", "rm", "bridge")
+    assert net.rules() == before
+
+
+@pytest.mark.parametrize("how", ["policy drop;", "ct state established accept; counter reject;", "drop;"])
+def test_where_another_firewall_drops_it(net: Net, tmp_path: Path, how: str) -> None:
+    """A line says what blocks it: no rule of ours could help, as a packet must pass every chain. As firewalld."""
+    ruleset = f"table inet fence {{\n chain gate {{\n type filter hook forward priority 10; {how}\n }}\n}}\n"
+    before = load(net, tmp_path, ruleset)
+    net.call("network", "create", "lab")
+    result = net.call("run", "--rm", "--network", "lab", "test", "true")
+    assert result.code == 0 and result.err.count(b"\n") == 1
+    assert b"inet fence" in result.err and b"gate" in result.err and b"lab" in result.err
+    net.call("network", "rm", "lab")
+    assert net.rules() == before
+
+
+# ---- --explain -------------------------------------------------------------------------------------------------------
+
+
+def commands(told: str) -> list[str]:
+    """What was told of links and rules, and of files below /proc/sys/net, as a shell takes it."""
+    found = re.findall(r"^\[runtime\] ((?:ip|nft|nsenter) .*|echo \S+ > /proc/sys/net/.*)$", told, re.MULTILINE)
+    return [line for line in found if not line.startswith(("ip link delete", "nft delete"))]
+
+
+def test_what_is_explained_makes_the_same_network(net: Net) -> None:
+    """Typed on another host, the lines make the same bridge, cable and rules."""
+    container = "sh", "-c", "ip -4 -o addr show eth0; read _"
+    options = ["--explain", "--network", "bridge", "-i", "-p", "8080:80", "-p", "127.0.0.1:53:53/udp"]
+    started = net.start(*container, options=options, stdin=-1)
+    shown = started.line()
+    look = "ip -4 -o addr | grep -o 'br-.*'; cat /proc/sys/net/ipv4/ip_forward"
+    real = net.rules(), net.host.sh(look)
+    told = started.end(b"\n").err.decode()
+    given = commands(told)
+    assert len(given) > 20
+    again, inside = hostnet.Holder(), hostnet.Holder()
+    try:
+        again.sh("echo 0 > /proc/sys/net/ipv4/ip_forward")
+        (pid,) = {*re.findall(r"netns (\d+)", told)}
+        script = "\n".join(given).replace(f"/proc/{pid}/", f"/proc/{inside.process.pid}/")
+        again.sh(script.replace(f"netns {pid}", f"netns {inside.process.pid}"))
+        assert (again.rules(), again.sh(look)) == real
+        same = inside.sh("ip -4 -o addr show eth0; ip route; ip link show eth0")
+        assert "172.16.0.2/16" in same and "default via 172.16.0.1 dev eth0" in same
+        assert "172.16.0.2/16" in shown and "02:42:ac:10:00:02" in same
+    finally:
+        again.end()
+        inside.end()

@@ -1,0 +1,214 @@
+"""Step 9: published ports. Who reaches them from where, what comes through, and who had them before."""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import hostnet, session
+from tests.support.hostnet import HERE, LOOPBACK, THERE, Net
+from tests.support.runtime import Missing, Runtime
+
+pytestmark = [pytest.mark.as_root("ports are the host's")]
+OURS = pytest.mark.ours_alone("Podman words it differently")
+HELLO = b"GET /hostname HTTP/1.0\r\n\r\n"
+# Tells who asks: over TCP to anybody, over UDP with what was said.
+SERVER = """
+import socket, selectors
+tcp = socket.create_server(("", 80)); udp = socket.socket(type=socket.SOCK_DGRAM); udp.bind(("", 53))
+waiting = selectors.DefaultSelector()
+for each in (tcp, udp): waiting.register(each, selectors.EVENT_READ)
+print("ready", flush=True)
+while True:
+    for key, _ in waiting.select():
+        if key.fileobj is tcp:
+            client, address = tcp.accept()
+            client.sendall(address[0].encode()); client.close()
+        else:
+            data, address = udp.recvfrom(65536)
+            udp.sendto(data + b" of " + address[0].encode(), address)
+"""
+
+
+@pytest.fixture
+def net(runtime: Runtime, tmp_path: Path) -> Iterator[Net]:
+    with hostnet.standing_in(runtime, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def python_net(runtime: Runtime, tmp_path: Path) -> Iterator[Net]:
+    with hostnet.standing_in(runtime, tmp_path, python=True) as made:
+        yield made
+
+
+def httpd(net: Net, name: str, *options: str) -> str:
+    return net.detached(name, "httpd", "-f", "-h", "/etc", options=options)
+
+
+def test_a_published_port(python_net: Net) -> None:
+    """From the host by 127.0.0.1 and by its own address, from another host, from a container; over tcp and udp.
+
+    Who asks from another host is seen as himself."""
+    net, options = python_net, ["--network", "bridge", "-p", "8080:80", "-p", "5353:53/udp", "-p", "127.0.0.1:81:80"]
+    server = net.start("python3", "-I", "-S", "-c", SERVER, options=options)
+    assert server.line() == "ready"
+    assert net.other.ask(HERE, 8080) == THERE.encode()
+    assert net.other.ask_udp(HERE, 5353, b"echo") == b"echo of " + THERE.encode()
+    assert net.other.ask(HERE, 81, patience=0.5) == b"", "that one is for 127.0.0.1 alone"
+    for place, port in ((HERE, 8080), (LOOPBACK, 8080), (LOOPBACK, 81)):
+        assert re.fullmatch(rb"[\d.]+", net.host.ask(place, port)), (place, port)
+    for place in (HERE, LOOPBACK):
+        assert net.host.ask_udp(place, 5353, b"echo").startswith(b"echo of ")
+    asking = f"import socket; print(socket.create_connection(('{HERE}', 8080), 5).recv(99).decode())"
+    other = net.output("python3", "-I", "-S", "-c", asking, options=["--network", "bridge"])
+    assert re.fullmatch(r"[\d.]+", other), "from a container on the same network, by the host's address"
+    server.kill()
+
+
+def test_a_large_transfer(net: Net) -> None:
+    """Twenty megabytes each way, checked by their sums, from another host."""
+    data = os.urandom(1 << 20) * 20
+    sums = [hashlib.sha256(data).hexdigest()] * 2
+    script = "nc -l -p 80 > /tmp/got; sha256sum < /tmp/got; nc -l -p 80 < /tmp/got"
+    started = net.start("sh", "-c", f"echo ready; {script}", options=["--network", "bridge", "-p", "8080:80"])
+    assert started.line() == "ready"
+    sent = False
+    while not sent:  # until nc is there
+        with contextlib.suppress(ConnectionRefusedError), net.other.connect(HERE, 8080) as connected:
+            connected.sendall(data)
+            sent = True
+    assert started.line().split()[0] == sums[0]
+    got = b""
+    while not got:  # as above
+        with contextlib.suppress(ConnectionRefusedError), net.other.connect(HERE, 8080) as connected:
+            got = b"".join(iter(lambda: connected.recv(65536), b""))
+    assert hashlib.sha256(got).hexdigest() == sums[1]
+    assert started.end().code == 0
+
+
+@OURS
+def test_several_networks_and_hairpins(net: Net) -> None:
+    """By the host's address a container reaches its own port, one on its network, and one on another network."""
+    net.ok("network", "create", "two")
+    httpd(net, "aa", "-p", "8080:80")
+    httpd(net, "bb", "-p", "8081:80", "--network", "two")
+    for name in ("aa", "bb"):
+        for port in (8080, 8081):
+            request = f"printf 'GET /hostname HTTP/1.0\\r\\n\\r\\n' | nc -w 5 {HERE} {port} | head -n 1"
+            assert "200 OK" in net.inside(name, request), (name, port)
+
+
+@OURS
+def test_a_free_port(net: Net) -> None:
+    """HOST left out: one that is free, told by ps and inspect, and held."""
+    httpd(net, "aa", "-p", "80", "-p", ":80", "-p", "127.0.0.1::81/udp")
+    (shown,) = json.loads(net.ok("inspect", "aa"))
+    ports = shown["NetworkSettings"]["Ports"]
+    assert [re.sub(r":\d+-", ":N-", port) for port in ports] == ["0.0.0.0:N->80/tcp"] * 2 + ["127.0.0.1:N->81/udp"]
+    assert ", ".join(ports) in net.ok("ps")
+    for port in ports[:2]:
+        number = int(re.findall(r":(\d+)-", port)[0])
+        assert b"200 OK" in net.host.ask(LOOPBACK, number, HELLO)
+        with pytest.raises(OSError, match="in use"):
+            net.host.listen(number)
+    net.ok("stop", "-t", "0", "aa")
+    assert "->" not in net.ok("ps", "-a")
+    net.host.listen(number).close()
+
+
+@OURS
+def test_a_port_that_is_taken(net: Net) -> None:
+    """By another container, by any program, or twice in one command: told before the container begins."""
+    httpd(net, "aa", "-p", "8080:80", "-p", "127.0.0.1:8082:80")
+    with net.host.listen(8081), net.host.listen(8081, socket.SOCK_DGRAM):
+        me = f"process {os.getpid()}"
+        for port, who in {
+            "8080:80": "container aa",
+            "127.0.0.1:8080:81": "container aa",
+            "8082:80": "container aa",
+            "8081:80": me,
+            "127.0.0.1:8081:80": me,
+            "8081:80/udp": me,
+            "192.0.2.77:8083:80": "assign",
+        }.items():
+            said = net.refused("run", "--name", "bb", "-p", port, "test", "true")
+            assert port.split(":")[-2] in said and who in said, (port, said)
+    assert "twice" in net.refused("run", "-p", "8084:80", "-p", "8084:81", "test", "true")
+    assert net.call("run", "--rm", "-p", "8080:80/udp", "-p", "8081:80", "-p", "8081:80/udp", "test", "true").code == 0
+    assert len(net.ok("ps", "-aq").split()) == 1
+    assert b"200 OK" in net.host.ask(LOOPBACK, 8080, HELLO)
+
+
+@OURS
+def test_ports_that_mean_nothing(net: Net) -> None:
+    nonsense = (
+        "0:80 65536:80 80:0 80:65536 80-90:80-90 a:80 80:b -1:80 80:80:80:80 1.2.3:5:80 ::1:5:5 5:6/sctp 5:6/ 5:/tcp"
+    )
+    for text in [*nonsense.split(), "", " 5:5", "5:5 ", "٣:80", "5:5\n"]:
+        if text == "5:6/":  # the protocol left out
+            continue
+        assert "-p" in net.refused("run", "--rm", f"--publish={text}", "test", "true"), text
+
+
+@OURS
+def test_the_way_to_127_0_0_1_is_closed(net: Net) -> None:
+    """route_localnet lets a container send to the host's own 127.0.0.1: the rule that drops it, and that it is it."""
+    net.sleeping("aa")
+    pid = json.loads(net.ok("inspect", "aa"))[0]["State"]["Pid"]
+    (bridge,) = (name for name in net.links() if name.startswith("br-"))
+    inside = f"nsenter --net=/proc/{pid}/ns/net"
+    script = "ip addr flush dev lo; ip route flush table local type local 127.0.0.0/8;"
+    script += " ip route add 127.0.0.1 via 172.16.0.1 src 172.16.0.2;"
+    script += " echo 1 > /proc/sys/net/ipv4/conf/eth0/route_localnet"
+    net.host.sh(f"{inside} sh -ec '{script}'")
+    with net.host.inside(lambda: socket.create_server((LOOPBACK, 9), backlog=5)) as secret:
+        secret.settimeout(5)
+        knock = f"{inside} python3 -c 'import socket; socket.create_connection((\"{LOOPBACK}\", 9), 0.5)' 2>&1 || true"
+        assert "timed out" in net.host.sh(knock)
+        net.host.sh(f"nft flush chain ip {bridge} raw")
+        assert net.host.sh(knock) == "", "without the rule the door is open"
+
+
+# ---- a real server ---------------------------------------------------------------------------------------------------
+
+
+def debian_root(path: Path) -> None:
+    """A tar file of a small Debian (or what this machine is) with redis in it, from its packages."""
+    lists = [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]
+    sources = [each for each in lists if each.suffix in (".list", ".sources") and each.is_file()]
+    release = re.search(r"VERSION_CODENAME=(\w+)", Path("/etc/os-release").read_text())
+    options = ["--quiet", "--variant=essential", "--include=redis-server"]
+    words = ["mmdebstrap", *options, release[1] if release else "stable", path, *sources]
+    done = subprocess.run(words, capture_output=True, text=True)
+    if done.returncode:
+        raise Missing(f"mmdebstrap can make no Debian here: {done.stderr.strip().splitlines()[-1]}")
+
+
+@OURS
+@pytest.mark.timeout(300)
+def test_a_real_server(net: Net) -> None:
+    """redis in a real Debian, with its own client and load generator outside."""
+    for program in ("mmdebstrap", "redis-cli", "redis-benchmark"):
+        if not shutil.which(program):
+            pytest.skip(f"{program} is not installed")
+    try:
+        root = session.once("debian.tar", debian_root)
+    except Missing as missing:
+        pytest.skip(str(missing))
+    net.ok("import", str(root), "debian")
+    words = ["redis-server", "--protected-mode", "no", "--save", ""]
+    net.ok("run", "-d", "--name", "redis", "-p", "6379:6379", "-u", "redis", "-w", "/tmp", "debian", *words)
+    ask = f"redis-cli -h {HERE}"
+    assert net.other.sh(f"until {ask} set key value; do sleep 0.2; done; {ask} get key").split()[-1] == "value"
+    load = net.other.sh(f"redis-benchmark -h {HERE} -n 5000 -c 20 -q -t set,get")
+    assert load.count("requests per second") == 2
+    net.ok("stop", "redis")

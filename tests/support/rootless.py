@@ -1,0 +1,89 @@
+"""An unprivileged user, and a Python that it can run: root's own is often in a directory closed to others."""
+
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from pathlib import Path
+
+from tests.support import image, session
+from tests.support.runtime import Missing
+
+USER = 61000  # no account has this number, and so none of its limits and files
+
+
+def user() -> int | None:
+    """Who runs the rootless runtimes: nobody else if the tests are not run by root."""
+    return USER if os.geteuid() == 0 else None
+
+
+@cache
+def interpreter() -> tuple[str, str]:
+    """A Python for that user, and its PYTHONPATH: ours if it can, else the system's with a copy of what we use."""
+    if user() is None or _runs(sys.executable, ""):
+        return sys.executable, ""
+    libraries = str(session.once("libraries", _copy_dependencies))
+    if not _runs(image.PYTHON, libraries):
+        raise Missing(f"no Python here can both be run by an unprivileged user and import Typer (tried {image.PYTHON})")
+    return image.PYTHON, libraries
+
+
+def packages(directory: Path) -> Path:
+    """A copy of the steps for that user: the repository may be in a directory closed to others."""
+    return session.once(f"packages-of{directory}".replace("/", "-"), lambda place: _copy_packages(directory, place))
+
+
+def _runs(python: str, path: str) -> bool:
+    probe = [python, "-c", "import typer, rich"]
+    try:
+        return (
+            subprocess.run(probe, env={"PYTHONPATH": path}, user=USER, group=USER, cwd="/", stderr=-3).returncode == 0
+        )
+    except OSError:
+        return False
+
+
+def _copy_packages(directory: Path, place: Path) -> None:
+    """Compiled beforehand: the user cannot write here, and would compile everything again at each start."""
+    place.mkdir()
+    for package in directory.iterdir():
+        if (package / "__main__.py").exists():
+            shutil.copytree(package, place / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+    subprocess.run([image.PYTHON, "-m", "compileall", "-q", place], check=True)
+
+
+def _copy_dependencies(place: Path) -> None:
+    """The distributions that the project depends on, and those that these need, as they are installed for us."""
+    project = tomllib.loads((session.REPOSITORY / "pyproject.toml").read_text())["project"]
+    queue, done = list(project["dependencies"]), set[str]()
+    while queue:
+        name = re.split(r"[^\w.-]", queue.pop())[0]
+        if name in done:
+            continue
+        done.add(name)
+        try:
+            distribution = importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # for another version of Python
+        queue += [needed for needed in distribution.requires or [] if "extra ==" not in needed]
+        for file in distribution.files or []:
+            if not file.parts[0].startswith(".."):
+                (place / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(str(file.locate()), place / file)
+
+
+def prepared(script: str) -> tuple[str, ...]:
+    """Run in a user namespace that `script` has prepared as its root, as a user in it who is not root."""
+    script += '; exec "$@"'
+    return ("unshare", "--user", "--mount", "--map-user=1000", "--map-group=1000", "--keep-caps", "sh", "-c", script)
+
+
+UNPRIVILEGED = ("sh", "setpriv", "--ambient-caps=-all", "--inh-caps=-all")
+
+
+def limited(kind: str) -> tuple[str, ...]:
+    return (*prepared(f"echo 0 > /proc/sys/user/max_{kind}_namespaces"), *UNPRIVILEGED)
