@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import host, image, oracle, rootless, session, strace
+from tests.support import host, image, oracle, rootless, session, store, strace
 from tests.support.runtime import HOST_ENVIRONMENT, Missing, Runtime
 
 MARKS = [
@@ -210,8 +210,12 @@ def build(candidate: Candidate, tmp_path: Path, config: pytest.Config) -> Runtim
         rootless=candidate.rootless,
     )
     if made.step >= 3:
-        made.image = "test"
-        if not Path(environment["MYDOCKER_ROOT"], "images").exists():
+        root = state_root(candidate) / "root"  # of steps 3 to 5
+        made.image = "test" if made.step >= 6 else str(root)
+        if made.step < 6:
+            if not root.exists():
+                store.unpacked(made, image.tar(), root)
+        elif not Path(environment["MYDOCKER_ROOT"], "images").exists():
             imported = made.call("import", str(image.tar()), "test")
             assert imported.code == 0, f"the test image cannot be imported: {imported.err!r}"
     return made

@@ -20,8 +20,11 @@ def find(reference: str) -> Path:
 
             half = image.with_name(".busybox")
             shutil.rmtree(half, ignore_errors=True)  # left by a runtime that was killed
-            origin = default.make(half)
-            half.rename(image)
+            try:
+                origin = default.make(half)
+                half.rename(image)
+            finally:
+                shutil.rmtree(half, ignore_errors=True)
             complain(f"made the image 'busybox' from {origin}")
         return image
 

@@ -84,7 +84,7 @@ def test_the_host_sees_no_mount_of_a_container(runtime: Runtime) -> None:
 def test_a_caller_who_stands_in_the_image(runtime: Runtime, tmp_path: Path) -> None:
     """Whoever stands in a directory that becomes a mount point, or in another mount namespace's, is not confused."""
     own = imported(runtime, tmp_path, shell())
-    (rootfs,) = (tmp_path / "state").rglob("rootfs")
+    rootfs = Path(str(own.image))
     assert own.output("pwd", cwd=rootfs / "bin") == "/"
     assert own.output("ls", "/bin/sh", under=("sh", "-c", f'cd {rootfs}; exec "$@"', "sh")) == "/bin/sh"
 
@@ -120,6 +120,7 @@ def test_devices_work(runtime: Runtime) -> None:
     assert runtime.probe("root_devices") == OUTCOMES
 
 
+@pytest.mark.step(8)
 @pytest.mark.as_root("-u is root's")
 def test_devices_work_for_any_user(runtime: Runtime) -> None:
     assert runtime.probe("root_devices", options=["-u", "alice"]) == OUTCOMES
@@ -270,7 +271,7 @@ def test_two_containers_of_an_image_see_each_others_files(runtime: Runtime, tmp_
         assert each.stdin
         each.stdin.write(b"\n")
         each.stdin.flush()
-    (rootfs,) = (tmp_path / "state").rglob("rootfs")
+    rootfs = Path(str(own.image))
     host.wait_until(lambda: (rootfs / "one").exists() and (rootfs / "other").exists(), "both have written")
     assert one.end(b"\n").text == other.end(b"\n").text == "/one\n/other"
 
@@ -284,6 +285,7 @@ def test_two_containers_of_an_image_do_not_see_each_others_files(runtime: Runtim
     assert (one.end(b"\n").text, other.end(b"\n").text) == ("/one", "/other")
 
 
+@pytest.mark.step(8)
 @pytest.mark.ours_alone("runc runs from a copy of itself, and lets it happen")
 def test_a_program_that_leads_back_to_the_runtime(runtime: Runtime, tmp_path: Path) -> None:
     """CVE-2019-5736: a script, a script's script or a link that names /proc/self/exe is the host's own interpreter."""
