@@ -56,21 +56,18 @@ def test_a_run_with_volumes(runtime: Runtime, trace: Path) -> None:
     (source / "file").write_text("old")
     name = trace.parts[-3]
     options = ["-v", f"{name}:/etc", "-v", f"{source}:/new/place:ro", "-v", f"{source}/file:/etc/passwd"]
-    words = runtime.words(["cat", "/etc/group", "/etc/passwd"], ["--explain", *options])
+    filled = ["/etc/group"] if runtime.step >= 6 else []
+    words = runtime.words(["cat", *filled, "/etc/passwd"], ["--explain", *options])
     result = runtime.popen(words, under=strace.recording(trace)).end()
-    assert result.code == 0 and result.text.endswith("staff:x:50:alice\nold"), result.err
+    assert result.code == 0 and result.text.endswith("staff:x:50:alice\nold" if filled else "old"), result.err
     found = events(trace, store(runtime))
     for pid in {event.pid for event in found}:  # the process that fills a volume need not wait either
         agree([event for event in found if event.pid == pid])
     told = sorted(explained(result))
     assert told == sorted(f"[{event.who}] {event.text}\n" for event in found if event.who)
     mounts = 6 if runtime.step >= 9 else 3  # its own /etc/hosts, hostname and resolv.conf as well
-    for call, times in (
-        ("open_tree", mounts),
-        ("mount_setattr", mounts),
-        ("move_mount", mounts),
-        ("chroot", int(runtime.step >= 6)),
-    ):
+    expected = {"open_tree": mounts, "mount_setattr": mounts, "move_mount": mounts, "chroot": int(runtime.step >= 6)}
+    for call, times in expected.items():
         assert sum(f"] {call}(" in line for line in told) == times, told
     assert runtime.call("volume", "rm", name).code == 0
 

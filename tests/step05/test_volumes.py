@@ -295,6 +295,7 @@ FILLED: list[Member] = [
 ]
 
 
+@pytest.mark.step(6)
 def test_a_volume_begins_with_what_the_image_has(runtime: Runtime, tmp_path: Path, name: str) -> None:
     """The first time, with all that a file system knows of files, whatever the caller's umask; and also where a link
     leads to it. From then on it is as the containers leave it, also in one of another image."""
@@ -367,6 +368,7 @@ def test_a_volume_of_two_containers_at_once(runtime: Runtime, name: str) -> None
     assert runtime.call("volume", "rm", name).text == name
 
 
+@pytest.mark.step(6)
 @pytest.mark.ours_alone("Podman may copy into a volume that another container of it uses")
 def test_a_new_volume_of_many_containers_at_once(runtime: Runtime, tmp_path: Path, name: str) -> None:
     """The image's files are copied once, and who comes meanwhile waits until they are whole."""
@@ -408,6 +410,7 @@ def test_data_outlives_a_runtime_that_was_killed(runtime: Runtime, tmp_path: Pat
     assert runtime.call("volume", "rm", name).code == 0
 
 
+@pytest.mark.step(6)
 @pytest.mark.ours_alone("what breaks our runtime is of no interest in Podman")
 @pytest.mark.parametrize("fault", ["signal=KILL", "error"])
 def test_the_filling_of_a_volume_fails_at_any_call(runtime: Runtime, tmp_path: Path, fault: str) -> None:

@@ -11,8 +11,8 @@ from tests.support import strace
 from tests.support.runtime import Result, Runtime, Word
 
 COVERED = """
-    clone clone3 mount umount2 pivot_root chroot chdir mkdir rmdir mknod symlink rename sethostname prctl close_range unshare
-    capset setgroups setresuid setresgid setns ioctl execve write open_tree mount_setattr move_mount
+    clone clone3 mount umount2 pivot_root chroot chdir mkdir rmdir mknod symlink rename sethostname prctl close_range
+    unshare capset setgroups setresuid setresgid setns ioctl execve write open_tree mount_setattr move_mount
 """.split()
 BEFORE = ("execve(", "echo ", "ip ")
 LINE = re.compile(r"\[(\w+)\] (.*)\n")
