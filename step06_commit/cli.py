@@ -40,7 +40,9 @@ def run(
     ] = None,
     interactive: Annotated[bool, typer.Option("-i", "--interactive", help="Keep standard input open.")] = False,
     tty: Annotated[bool, typer.Option("-t", "--tty", help="Give the container a terminal.")] = False,
-    hostname: Annotated[str, typer.Option(help="The container's host name.  [default: its id]")] = "",
+    hostname: Annotated[
+        str, typer.Option("-h", "--hostname", help="The container's host name.  [default: its id]")
+    ] = "",
     memory: Annotated[
         str | None, typer.Option("-m", "--memory", help="Most memory: a number with b, k, m or g.")
     ] = None,
@@ -57,7 +59,7 @@ def run(
     if tell:
         explain.enable()
     if interactive and tty and not os.isatty(0):
-        raise ContainerError("-it needs a terminal as standard input, and this is none: leave out -t")
+        raise ContainerError("-it needs a terminal as standard input, and this is none: -i alone reads a pipe")
     own_id = container.new_id()
     config = Config(
         id=own_id,
@@ -66,7 +68,7 @@ def run(
         hostname=check_hostname(hostname) if hostname else own_id,
         interactive=interactive,
         tty=tty,
-        limits=Limits(None if memory is None else parse_size(memory), cpus, cpu_shares, cpuset_cpus, pids_limit),
+        limits=Limits(parse_size(memory), cpus, cpu_shares, cpuset_cpus, pids_limit),
         volumes=volumes.parse(volume or []),
     )
     return container.run(config)

@@ -76,7 +76,7 @@ def run(config: Config, channel: socket.socket | None = None) -> int:
             monitor.become(str(directory), min(sources), child.pidfd, dropped)
         code = attend(child, master, config.interactive, sources, log)
         state.note_end(directory, code)
-        if config.limits.memory is not None:
+        if config.limits.memory:
             cgroup.complain_of_memory()
         return code
 
