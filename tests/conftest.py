@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import host, image, oracle, rootless, session, store, strace
+from tests.support import host, image, oracle, own_host, rootless, session, store, strace
 from tests.support.runtime import HOST_ENVIRONMENT, Missing, Runtime
 
 MARKS = [
@@ -48,12 +48,20 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.runtime and not config.option.step:
         raise pytest.UsageError("--runtime COMMAND needs --step N: which step's features does it have?")
     if not hasattr(config, "workerinput"):  # the controller; its workers inherit the directory
-        session.begin()
+        for killed in session.begin():
+            own_host.sweep(killed)
     host.adopt_orphans()
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """In a worker, or where there are none. By now it is connected with the controller, on the machine's network."""
+    if os.geteuid() == 0 and not (session.config.getoption("tx") and not hasattr(session.config, "workerinput")):
+        session.config.add_cleanup(own_host.OwnHost().leave)
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
-    if not hasattr(config, "workerinput"):
+    if not hasattr(config, "workerinput") and session.VARIABLE in os.environ:
+        own_host.sweep(session.directory().name)
         session.end()
 
 
