@@ -50,6 +50,7 @@ def set_up(config: Config, root: Path, channel: socket.socket) -> None:
     rootfs.enter(root)
     namespaces.bring_up_loopback()
     linux.sethostname(config.hostname)
+    rootfs.name_host(config.hostname)
     connect_streams(config, channel)
     if config.tty:
         rootfs.bind_file(os.ttyname(0), "/dev/console")

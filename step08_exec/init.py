@@ -64,6 +64,7 @@ def set_up(config: Config, directory: Path, channel: socket.socket) -> None:
     volumes.put_down(config.volumes, picked)
     namespaces.bring_up_loopback()
     linux.sethostname(config.hostname)
+    rootfs.name_host(config.hostname)
     connect_streams(config, channel)
     if config.tty:
         rootfs.bind_file(os.ttyname(0), "/dev/console")

@@ -59,7 +59,7 @@ def parse(specifications: list[str]) -> list[Volume]:
 def parse_one(text: str) -> Volume:
     """One specification."""
     source, target, *mode = text.split(":") if ":" in text else (text, "")
-    modes = mode[0].split(",") if len(mode) == 1 else mode
+    modes = ":".join(mode).split(",") if mode else []
     if not MODES.issuperset(modes) or {"ro", "rw"}.issubset(modes):
         raise ContainerError(f"-v {text!r}: the mode is ro or rw, not {text.split(':', 2)[2]!r}")
     if not source or not target:
