@@ -253,7 +253,7 @@ def test_links_that_another_container_changes_meanwhile(runtime: Runtime, tmp_pa
 # ---- what is refused -------------------------------------------------------------------------------------------------
 
 BAD = """
-    /tmp :/x /tmp: : /tmp:x /tmp:./x data:x /tmp:/x:rx /tmp:/x:ro:rw /tmp:/x:ro,z /tmp:/ /tmp:/.. /tmp:/x/.. data:/
+    /tmp :/x /tmp: : /tmp:x /tmp:./x data:x /tmp:/x:rx /tmp:/x:ro:rw /tmp:/x:ro,rw /tmp:/ /tmp:/.. /tmp:/x/.. data:/
     /tmp:/proc /tmp:/sys/fs data:/dev .hidden:/x -x:/x dätä:/x da*:/x data\N{ARABIC-INDIC DIGIT ONE}:/x
     /dev/null:/x /dev/null/x:/x
 """.split()
