@@ -9,12 +9,13 @@ from typing import Annotated, NoReturn
 import typer
 
 from . import container, volumes
+from .background import run_in_background
 from .cgroups.limits import Limits, parse_size
 from .config import Config
 from .lib import explain
 from .lib.errors import PROGRAM, ContainerError, complain, sentence
 from .lib.missing import advice
-from .records import state
+from .records import new
 
 WORDS_AS_TYPED = {"allow_interspersed_args": False}  # options end at the first word that is none
 
@@ -79,12 +80,12 @@ def run(
         tty=tty,
         limits=Limits(parse_size(memory), cpus, cpu_shares, cpuset_cpus, pids_limit),
         volumes=volumes.parse(volume or []),
-        name=state.check_name(name) if name else "",
+        name=new.check_name(name) if name else "",
         detach=detach,
         remove=remove,
     )
     if detach:
-        container.detach(config)
+        run_in_background(config)
         print(own_id)
         return 0
     return container.run(config)

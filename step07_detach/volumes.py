@@ -23,6 +23,7 @@ from .images import tree
 from .lib import linux, store
 from .lib.errors import ContainerError, sentence
 from .lib.linux import MOUNT_ATTR
+from .records import using
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}", re.ASCII)  # as Docker
 MODES = {"ro", "rw", "z", "Z"}  # z and Z are for SELinux: accepted, as in Docker, and without effect
@@ -162,7 +163,7 @@ def remove(name: str) -> None:
             lock = linux.lock(directory(name), wait=False)
         except BlockingIOError:
             raise ContainerError(f"{name}: in use by a running container: stop that first") from None
-        if users := store.users(f"volume:{name}"):
+        if users := using(f"volume:{name}"):
             os.close(lock)
             raise ContainerError(f"{name}: in use by {', '.join(users)}, though not running: rm that first")
         with store.owned("tmp", os.urandom(6).hex()) as work:

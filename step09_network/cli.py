@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from . import container, environment, namespaces, volumes
+from .background import run_in_background
 from .cgroups.limits import Limits, parse_size
 from .config import Config
 from .lib import explain
@@ -17,7 +18,7 @@ from .lib.errors import PROGRAM, ContainerError, complain, sentence
 from .lib.missing import advice
 from .network import ports
 from .network.model import MODES
-from .records import state
+from .records import new
 
 WORDS_AS_TYPED = {"allow_interspersed_args": False}  # options end at the first word that is none
 
@@ -107,7 +108,7 @@ def run(
         user=user,
         env=environment.parse(env_file or [], env or []),
         volumes=volumes.parse(volume or []),
-        name=state.check_name(name) if name else "",
+        name=new.check_name(name) if name else "",
         network=network_name,
         ip=ip,
         ports=[ports.parse(text) for text in publish or []],
@@ -115,7 +116,7 @@ def run(
         remove=remove,
     )
     if detach:
-        container.detach(config)
+        run_in_background(config)
         print(own_id)
         return 0
     return container.run(config)
