@@ -13,7 +13,7 @@ from .cgroups.limits import Limits, parse_size
 from .config import Config
 from .lib import explain
 from .lib.errors import PROGRAM, ContainerError, complain, sentence
-from .lib.missing import advice
+from .lib.words import advice, without_values
 
 WORDS_AS_TYPED = {"allow_interspersed_args": False}  # options end at the first word that is none
 
@@ -82,7 +82,7 @@ def main() -> NoReturn:
             signal.signal(number, unwind)
     try:
         have_standard_streams()
-        code = app(sys.argv[1:] or ["--help"], prog_name=f"python -m {PROGRAM}", standalone_mode=False)
+        code = app(without_values(sys.argv[1:]) or ["--help"], prog_name=f"python -m {PROGRAM}", standalone_mode=False)
         sys.stdout.flush()
     except ContainerError as error:
         complain(str(error))

@@ -15,7 +15,7 @@ from .cgroups.limits import Limits, parse_size
 from .config import Config
 from .lib import explain
 from .lib.errors import PROGRAM, ContainerError, complain, sentence
-from .lib.missing import advice
+from .lib.words import advice, without_values
 from .network import ports
 from .network.model import MODES
 from .records import new
@@ -148,7 +148,7 @@ def main() -> NoReturn:
         have_standard_streams()
         if sys.argv[1:2] != ["run"]:  # which starts without them: every import takes its milliseconds
             add_commands()
-        code = app(sys.argv[1:] or ["--help"], prog_name=f"python -m {PROGRAM}", standalone_mode=False)
+        code = app(without_values(sys.argv[1:]) or ["--help"], prog_name=f"python -m {PROGRAM}", standalone_mode=False)
         sys.stdout.flush()
     except ContainerError as error:
         complain(str(error))

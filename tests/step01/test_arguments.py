@@ -70,3 +70,14 @@ def test_a_command_that_is_not_here(runtime: Runtime) -> None:
     assert "commit" in runtime.refusal(runtime.call("build", "."))
     assert "import" in runtime.refusal(runtime.call("pull", "debian"))
     assert "'run'" in runtime.refusal(runtime.call("rnu", "x"))
+
+
+@pytest.mark.parametrize("words", [["-i=true"], ["--interactive=true"], ["-i=true", "--tty=false"]])
+def test_switches_with_a_value(runtime: Runtime, words: list[str]) -> None:
+    """As Docker's users write them; what comes after the command is the command's."""
+    assert runtime.run("cat", options=words, input=b"typed").out == b"typed"
+    assert runtime.run("echo", "-i=true", "--tty=false", options=words).text == "-i=true --tty=false"
+
+
+def test_a_switch_that_is_off(runtime: Runtime) -> None:
+    assert runtime.run("cat", options=["-i=false"], input=b"typed").out == b""

@@ -1,6 +1,10 @@
-"""What to say of a command that is not here: that a later step brings it, or what to do instead."""
+"""Words as Docker's users type them: switches with a value, and commands that are not here."""
+
+import re
 
 from .errors import PROGRAM
+
+SWITCH = re.compile(r"(-[itd]+|--(?:interactive|tty|detach|rm|explain))(?:=(true|false))?")
 
 BROUGHT_BY = {
     5: "volume",
@@ -31,3 +35,22 @@ def advice(command: str = "") -> str:
         if command in names.split():
             return f"there is no {command!r} as in Docker: {sentence}"
     return ""
+
+
+def without_values(words: list[str]) -> list[str]:
+    """The words typed, with `--rm=true` written as `--rm`, and `--rm=false` left out. What follows the options stays.
+
+    >>> without_values(["run", "--rm=true", "-m", "64m", "-i=false", "busybox", "-i=true"])
+    ['run', '--rm', '-m', '64m', 'busybox', '-i=true']
+    """
+    options = words[:1]
+    for place, word in enumerate(words[1:], start=1):
+        switch = SWITCH.fullmatch(word)
+        is_value = options[-1].startswith("-") and "=" not in options[-1] and not SWITCH.fullmatch(options[-1])
+        if not word.startswith("-") and not is_value:
+            return options + words[place:]
+        if not switch or is_value:
+            options.append(word)
+        elif switch[2] != "false":
+            options.append(switch[1])
+    return options
