@@ -12,6 +12,7 @@ from . import container
 from .config import Config
 from .lib import explain
 from .lib.errors import PROGRAM, ContainerError, complain, sentence
+from .lib.words import advice, without_values
 
 WORDS_AS_TYPED = {"allow_interspersed_args": False}  # options end at the first word that is none
 
@@ -72,13 +73,13 @@ def main() -> NoReturn:
             signal.signal(number, unwind)
     try:
         have_standard_streams()
-        code = app(sys.argv[1:] or ["--help"], prog_name=f"python -m {PROGRAM}", standalone_mode=False)
+        code = app(without_values(sys.argv[1:]) or ["--help"], prog_name=f"python -m {PROGRAM}", standalone_mode=False)
         sys.stdout.flush()
     except ContainerError as error:
         complain(str(error))
         code = error.code
     except typer.TyperException as error:
-        complain(error.format_message())
+        complain(advice(*sys.argv[1:2]) or error.format_message())
         code = 125
     except BrokenPipeError:
         code = 128 + signal.SIGPIPE  # the reader has seen enough, as in `images | head -1`

@@ -13,6 +13,7 @@ from .cgroups.limits import Limits, parse_size
 from .config import Config
 from .lib import explain
 from .lib.errors import PROGRAM, ContainerError, complain, sentence
+from .lib.words import advice, without_values
 
 WORDS_AS_TYPED = {"allow_interspersed_args": False}  # options end at the first word that is none
 
@@ -86,13 +87,13 @@ def main() -> NoReturn:
             signal.signal(number, unwind)
     try:
         have_standard_streams()
-        code = app(sys.argv[1:] or ["--help"], prog_name=f"python -m {PROGRAM}", standalone_mode=False)
+        code = app(without_values(sys.argv[1:]) or ["--help"], prog_name=f"python -m {PROGRAM}", standalone_mode=False)
         sys.stdout.flush()
     except ContainerError as error:
         complain(str(error))
         code = error.code
     except typer.TyperException as error:
-        complain(error.format_message())
+        complain(advice(*sys.argv[1:2]) or error.format_message())
         code = 125
     except BrokenPipeError:
         code = 128 + signal.SIGPIPE  # the reader has seen enough, as in `images | head -1`

@@ -10,13 +10,15 @@ from typing import Annotated, NoReturn
 import typer
 
 from . import container, environment, namespaces, volumes
+from .background import run_in_background
 from .cgroups.limits import Limits, parse_size
 from .config import Config
 from .lib import explain
 from .lib.errors import PROGRAM, ContainerError, complain, sentence
+from .lib.words import advice, without_values
 from .network import ports
 from .network.model import MODES
-from .records import state
+from .records import new
 
 WORDS_AS_TYPED = {"allow_interspersed_args": False}  # options end at the first word that is none
 
@@ -106,7 +108,7 @@ def run(
         user=user,
         env=environment.parse(env_file or [], env or []),
         volumes=volumes.parse(volume or []),
-        name=state.check_name(name) if name else "",
+        name=new.check_name(name) if name else "",
         network=network_name,
         ip=ip,
         ports=[ports.parse(text) for text in publish or []],
@@ -114,7 +116,7 @@ def run(
         remove=remove,
     )
     if detach:
-        container.detach(config)
+        run_in_background(config)
         print(own_id)
         return 0
     return container.run(config)
@@ -146,13 +148,13 @@ def main() -> NoReturn:
         have_standard_streams()
         if sys.argv[1:2] != ["run"]:  # which starts without them: every import takes its milliseconds
             add_commands()
-        code = app(sys.argv[1:] or ["--help"], prog_name=f"python -m {PROGRAM}", standalone_mode=False)
+        code = app(without_values(sys.argv[1:]) or ["--help"], prog_name=f"python -m {PROGRAM}", standalone_mode=False)
         sys.stdout.flush()
     except ContainerError as error:
         complain(str(error))
         code = error.code
     except typer.TyperException as error:
-        complain(error.format_message())
+        complain(advice(*sys.argv[1:2]) or error.format_message())
         code = 125
     except BrokenPipeError:
         code = 128 + signal.SIGPIPE  # the reader has seen enough, as in `images | head -1`

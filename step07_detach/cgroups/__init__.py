@@ -158,12 +158,7 @@ def kill_all(directory: Path) -> None:
                 os.kill(pid, signal.SIGKILL)
 
 
-def directories_of(name: str) -> list[Path]:
-    """A container's directories, one in each tree."""
-    return Cgroup(name, find_trees()).directories
-
-
 def remove_all(name: str) -> None:
     """Remove a container's directories, if they are there."""
-    for directory in directories_of(name):
+    for directory in Cgroup(name, find_trees()).directories:
         remove(directory)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..lib import linux
 
-CONTROLLERS = {"memory", "cpu", "cpuset", "pids", "freezer", "cpuacct"}
+CONTROLLERS = {"memory", "cpu", "cpuset", "pids", "freezer"}
 
 
 @dataclass(frozen=True)

@@ -158,16 +158,14 @@ def kill_all(directory: Path) -> None:
                 os.kill(pid, signal.SIGKILL)
 
 
-def directories_of(name: str) -> list[Path]:
-    """A container's directories, one in each tree."""
-    return Cgroup(name, find_trees()).directories
-
-
 @contextmanager
 def existing(name: str) -> Iterator[Cgroup]:
-    """A running container's cgroup, for one more process. Raises FileNotFoundError if it is gone."""
+    """A running container's cgroup, for one more process, in the trees in which it has one.
+
+    Raises FileNotFoundError if it has just gone.
+    """
     with ExitStack() as cleanup:
-        cgroup = Cgroup(name, find_trees())
+        cgroup = Cgroup(name, [tree for tree in find_trees() if (tree.base / name).is_dir()])
         for directory in cgroup.directories:
             cgroup.locks.append(os.open(directory, os.O_RDONLY))
             cleanup.callback(os.close, cgroup.locks[-1])
@@ -176,5 +174,5 @@ def existing(name: str) -> Iterator[Cgroup]:
 
 def remove_all(name: str) -> None:
     """Remove a container's directories, if they are there."""
-    for directory in directories_of(name):
+    for directory in Cgroup(name, find_trees()).directories:
         remove(directory)

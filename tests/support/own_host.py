@@ -12,6 +12,7 @@ one level deeper. Whoever is at the top of version 2 already (as in the machine 
 import ctypes
 import os
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ CONTROLLERS = """
 SCRIPT = """
     shared=$(findmnt --noheadings --output PROPAGATION / || true)
     mount --make-rprivate /
+    for place; do umount --lazy "$place" || true; done
     ip link set lo up
 
     # Copied before it is covered. -x: not what is mounted in there.
@@ -83,6 +85,14 @@ def trees() -> list[Tree]:
     return list(found.values())
 
 
+def passing_mounts() -> list[str]:
+    """Where other programs mount things, which would go from our host, too, when these programs end."""
+    needed = [session.directory(), session.REPOSITORY, Path(sys.prefix), Path.cwd()]
+    places = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    passing = [place for place in places if place.startswith(("/run/", "/tmp/", "/var/tmp/", "/var/lib/"))]
+    return [place for place in reversed(passing) if not any(path.is_relative_to(place) for path in needed)]
+
+
 def membership(tree: Tree) -> Path | None:
     """The directory that we are in; None if it is not below what is mounted."""
     for line in Path("/proc/self/cgroup").read_text().splitlines():
@@ -113,7 +123,9 @@ class OwnHost:
         global machines_network
         machines_network = f"/proc/{os.getpid()}/fd/{network}"
         remounted = "".join(f"{tree.kind} {tree.place} {tree.controllers or 'rw'}\n" for tree in self.moved)
-        subprocess.run(["sh", "-ec", SCRIPT], input=remounted, text=True, check=True, timeout=60)
+        subprocess.run(
+            ["sh", "-ec", SCRIPT, "sh", *passing_mounts()], input=remounted, text=True, check=True, timeout=60
+        )
 
     def _move(self, tree: Tree) -> None:
         here = membership(tree)
