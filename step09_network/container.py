@@ -75,7 +75,7 @@ def run(config: Config, channel: socket.socket | None = None) -> int:
         cleanup.enter_context(network.connected(state.load(directory).name, config, namespace, published))
         child.go()
         master = began(child)
-        state.note(directory, started=time.time(), ports=[str(port) for port in published])
+        state.note(directory, started=time.time())
         log = monitor.Log(str(directory))  # now: whoever reads the id may read the log
         if channel is not None:
             channel.send(b"0 runs")

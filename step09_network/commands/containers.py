@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from .. import network
 from ..lib.errors import ContainerError
 from ..lib.output import ago, each, in_units, print_table, rich_table
 from ..records import logs, state, stats
@@ -44,7 +45,7 @@ def ps(
             shlex.join(one.config["command"]).encode("unicode_escape").decode(),
             f"{ago(one.config['created'])} ago",
             status_line(one),
-            ", ".join(one.state.get("ports", [])) if one.running else "",
+            ", ".join(network.published(one.id)) if one.running else "",
             one.name,
         ]
         for one in found

@@ -91,7 +91,7 @@ class Container:
             "LogPath": str(self.directory / "log"),
             "HostConfig": {"AutoRemove": config["remove"], **config["limits"]},
             "NetworkSettings": {
-                "Ports": facts.get("ports", []) if self.running else [],
+                "Ports": network.published(self.id) if self.running else [],
                 "Networks": {
                     each.name: {
                         "IPAddress": each.endpoints[self.id].ip,
