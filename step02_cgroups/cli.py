@@ -8,12 +8,13 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from . import container, explain
-from .cgroups import Limits
+from . import container
+from .cgroups.limits import Limits, parse_size
 from .config import Config
-from .errors import ContainerError, complain, sentence
+from .lib import explain
+from .lib.errors import PROGRAM, ContainerError, complain, sentence
+from .lib.words import advice, without_values
 
-PROGRAM = __package__
 WORDS_AS_TYPED = {"allow_interspersed_args": False}  # options end at the first word that is none
 
 app = typer.Typer(
@@ -36,7 +37,9 @@ def run(
     command: Annotated[list[str], typer.Argument(metavar="COMMAND [ARG]...", help="The program and its arguments.")],
     interactive: Annotated[bool, typer.Option("-i", "--interactive", help="Keep standard input open.")] = False,
     tty: Annotated[bool, typer.Option("-t", "--tty", help="Give the container a terminal.")] = False,
-    hostname: Annotated[str, typer.Option(help="The container's host name.  [default: its id]")] = "",
+    hostname: Annotated[
+        str, typer.Option("-h", "--hostname", help="The container's host name.  [default: its id]")
+    ] = "",
     memory: Annotated[
         str | None, typer.Option("-m", "--memory", help="Most memory: a number with b, k, m or g.")
     ] = None,
@@ -50,7 +53,7 @@ def run(
     if tell:
         explain.enable()
     if interactive and tty and not os.isatty(0):
-        raise ContainerError("-it needs a terminal as standard input, and this is none: leave out -t")
+        raise ContainerError("-it needs a terminal as standard input, and this is none: -i alone reads a pipe")
     own_id = container.new_id()
     config = Config(
         id=own_id,
@@ -58,7 +61,7 @@ def run(
         hostname=check_hostname(hostname) if hostname else own_id,
         interactive=interactive,
         tty=tty,
-        limits=Limits(None if memory is None else parse_size(memory), cpus, cpu_shares, cpuset_cpus, pids_limit),
+        limits=Limits(parse_size(memory), cpus, cpu_shares, cpuset_cpus, pids_limit),
     )
     return container.run(config)
 
@@ -71,14 +74,6 @@ def check_hostname(name: str) -> str:
     return name
 
 
-def parse_size(text: str) -> int:
-    """Bytes, from a number with a unit as Docker writes it: 64m, 1.5g, 4096b."""
-    match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,18})?)([bkmg]?)b?", text.lower(), re.ASCII)
-    if not match:
-        raise ContainerError(f"--memory {text!r}: a number with b, k, m or g, such as 64m")
-    return int(float(match[1]) * 1024 ** "bkmg".index(match[2] or "b"))
-
-
 def main() -> NoReturn:
     """The whole program: run what was typed, turn every failure into one line and an exit code."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a caller that ignores it would have our children reaped for us
@@ -87,13 +82,13 @@ def main() -> NoReturn:
             signal.signal(number, unwind)
     try:
         have_standard_streams()
-        code = app(sys.argv[1:] or ["--help"], prog_name=f"python -m {PROGRAM}", standalone_mode=False)
+        code = app(without_values(sys.argv[1:]) or ["--help"], prog_name=f"python -m {PROGRAM}", standalone_mode=False)
         sys.stdout.flush()
     except ContainerError as error:
         complain(str(error))
         code = error.code
     except typer.TyperException as error:
-        complain(error.format_message())
+        complain(advice(*sys.argv[1:2]) or error.format_message())
         code = 125
     except BrokenPipeError:
         code = 128 + signal.SIGPIPE  # the reader has seen enough, as in `images | head -1`

@@ -4,8 +4,8 @@ The kernel splits root's power into some forty pieces. Those kept are Docker's, 
 files can open the host's disk with one. Docker leaves it in, as its device cgroup forbids the opening; we have none.
 """
 
-from . import linux
-from .linux import PR
+from .lib import linux
+from .lib.linux import PR
 
 # Number 0, 1, 2 … as in linux/capability.h.
 NAMES = """

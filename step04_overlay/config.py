@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .cgroups import Limits
+from .cgroups.limits import Limits
 
 
 @dataclass(frozen=True)
@@ -20,5 +20,3 @@ class Config:
     interactive: bool
     tty: bool
     limits: Limits
-    workdir: str
-    user: str

@@ -13,15 +13,12 @@ import tty
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 
-from . import explain, linux
-from .guard import guarded
-from .linux import MS
+from .child import TICK, guarded
+from .lib import explain, linux
+from .lib.linux import MS
 from .namespaces import ROOTLESS
 
 CHUNK = 65536  # bytes
-# Milliseconds. Python runs signal handlers between system calls: a handler whose signal comes just before a call that
-# blocks has to wait until that ends. So none blocks for longer than this.
-TICK = 200
 
 
 def mount_devpts() -> None:
@@ -32,7 +29,7 @@ def mount_devpts() -> None:
     linux.mount("devpts", "/dev/pts", "devpts", MS.MS_NOSUID | MS.MS_NOEXEC, options)
 
 
-def become_terminal() -> int:
+def open_terminal() -> int:
     """Open a new terminal and make it this process's 0, 1, 2 and controlling terminal. Returns the master end.
 
     Controlling is what makes job control and Ctrl-C work. Only the leader of a session may take a terminal as such,

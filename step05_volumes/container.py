@@ -1,33 +1,21 @@
-"""The parent's half: prepare outside what can be prepared outside, clone, say go, wait, clean up.
+"""The parent's half: prepare outside what can be prepared outside, start the container's init, say go, wait, clean up.
 
 Everything that has to be undone is entered on one ExitStack, which undoes it in reverse order however the run ends.
 """
 
 import os
-import select
 import signal
-import socket
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 
-from . import cgroups, images, init, linux, namespaces, overlay, store, terminal, volumes
+from . import cgroups, images, init, namespaces, overlay, terminal, volumes
+from .child import Child, guarded, start
 from .config import Config
-from .errors import ContainerError
-from .guard import guarded
+from .lib import store
 
 FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-
-
-@dataclass(frozen=True)
-class Child:
-    """The container's init as its parent holds it. A pidfd, unlike a PID, can never come to mean another process."""
-
-    pid: int
-    pidfd: int
-    channel: socket.socket
 
 
 def new_id() -> str:
@@ -39,66 +27,38 @@ def run(config: Config) -> int:
     """Run the container until its command ends. Returns the runtime's exit code; raises ContainerError if it failed."""
     with ExitStack() as cleanup:
         cgroup = cleanup.enter_context(cgroups.created(config.id, config.limits))
-        image = cleanup.enter_context(images.used(config.image))
+        image = images.find(config.image)
         directory = cleanup.enter_context(store.owned("layers", config.id))
         overlay.prepare(directory, image)
-        cleanup.enter_context(volumes.held(config.volumes, image))
-        child = cleanup.enter_context(cloned(config, directory))
-        if namespaces.ROOTLESS:
-            namespaces.map_caller_to_root(child.pid)
-        cgroup.add(child.pid)
+        cleanup.enter_context(volumes.held(config.volumes))
+        main = partial(init.main, config, directory, cgroup)
+        child = cleanup.enter_context(closing(start(main, namespaces.flags(), "init", cgroup.birthplace)))
+        cleanup.enter_context(guarded(child.kill, needs=child.pidfd))  # if we are killed, it dies with us
         cleanup.enter_context(signals_forwarded(child))
-        master = start(child)
-        if master is not None:
-            terminal.attend(master, child.pidfd, config.interactive)
-            kill(child)  # it has ended, unless the caller's terminal went away first
-        code = wait(child)
-        if config.limits.memory is not None:
+        child.go()
+        code = attend(child, began(child), config.interactive)
+        if config.limits.memory:
             cgroup.complain_of_memory()
         return code
 
 
-@contextmanager
-def cloned(config: Config, directory: Path) -> Iterator[Child]:
-    """Clone the container's init, which waits for our word; at the end kill it, if it still lives, and reap it."""
-    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours:
-        with its:
-            try:
-                pid = linux.clone(namespaces.flags())
-            except OSError as error:
-                raise namespaces.refusal(error) from None
-            if pid == 0:
-                ours.close()  # or the child would never see it end
-                init.main(config, directory, its)
-        child = Child(pid, os.pidfd_open(pid), ours)
-        try:
-            with guarded(lambda: kill(child), needs=child.pidfd):  # if we are killed, it dies with us
-                yield child
-        finally:
-            kill(child)
-            with suppress(ChildProcessError):  # already waited for
-                os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
-            os.close(child.pidfd)
+def began(child: Child) -> int | None:
+    """Wait until the child has become the command. Returns the master end of its terminal, if it has one.
 
-
-def start(child: Child) -> int | None:
-    """Say go, and wait until the command runs. Returns the master end of its terminal, if it has one.
-
-    Raises ContainerError with the reason that init sends if it does not come as far as exec.
+    Raises ContainerError with the reason if it does not come as far as exec.
     """
-    with suppress(BrokenPipeError):  # init is dead: if it left a reason, we read it next
-        child.channel.send(b"go")
     master = None
-    while True:
-        message, descriptors, _, _ = socket.recv_fds(child.channel, terminal.CHUNK, 1)
-        if descriptors:
-            master = descriptors[0]
-        elif message:
-            code, reason = os.fsdecode(message).split(" ", 1)
-            raise ContainerError(reason, int(code))
-        else:
-            return master  # end of file: exec closed init's end
+    while news := child.hear():
+        _, [master] = news
+    return master
+
+
+def attend(child: Child, master: int | None, interactive: bool) -> int:
+    """Stay with the command until it ends. Returns its exit code."""
+    if master is not None:
+        terminal.attend(master, child.pidfd, interactive)
+        child.kill()  # it has ended, unless the caller's terminal went away first
+    return child.wait()
 
 
 @contextmanager
@@ -109,14 +69,9 @@ def signals_forwarded(child: Child) -> Iterator[None]:
     """
 
     def forward(number: int, _frame: object) -> None:
-        try:
-            runs = child.channel.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-        except BlockingIOError:
-            runs = False  # neither news nor the end of the channel, so no exec yet
-        if not runs:
+        if not child.runs_command():
             sys.exit(128 + number)
-        with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(child.pidfd, number)
+        child.kill(number)
 
     wanted = [number for number in FORWARDED if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, forward) for number in wanted}
@@ -125,20 +80,3 @@ def signals_forwarded(child: Child) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def wait(child: Child) -> int:
-    """Wait for the container's end. Returns its exit code as a shell tells it: 128 + the signal that killed it."""
-    ended = select.poll()
-    ended.register(child.pidfd, select.POLLIN)
-    while not ended.poll(terminal.TICK):
-        pass
-    result = os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
-    assert result is not None  # only WNOHANG returns None
-    return result.si_status if result.si_code == os.CLD_EXITED else 128 + result.si_status
-
-
-def kill(child: Child) -> None:
-    """Kill the container: when its PID 1 dies, the kernel kills all others in the PID namespace (pid_namespaces(7))."""
-    with suppress(ProcessLookupError):
-        signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)

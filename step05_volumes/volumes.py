@@ -18,12 +18,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import linux, store, tree, worker
-from .errors import ContainerError, sentence
-from .linux import MOUNT_ATTR
+from .lib import linux, store
+from .lib.errors import ContainerError, sentence
+from .lib.linux import MOUNT_ATTR
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}", re.ASCII)  # as Docker
-MODES = ("ro", "rw")
+MODES = {"ro", "rw", "z", "Z"}  # z and Z are for SELinux: accepted, as in Docker, and without effect
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ def parse(specifications: list[str]) -> list[Volume]:
 def parse_one(text: str) -> Volume:
     """One specification."""
     source, target, *mode = text.split(":") if ":" in text else (text, "")
-    if mode and (len(mode) > 1 or mode[0] not in MODES):
+    modes = ":".join(mode).split(",") if mode else []
+    if not MODES.issuperset(modes) or {"ro", "rw"}.issubset(modes):
         raise ContainerError(f"-v {text!r}: the mode is ro or rw, not {text.split(':', 2)[2]!r}")
     if not source or not target:
         raise ContainerError(f"-v {text!r}: give SRC:DST, a path or volume's name here and a path in the container")
@@ -72,7 +73,7 @@ def parse_one(text: str) -> Volume:
         source = os.path.abspath(source)
     elif not NAME.fullmatch(source):
         raise ContainerError(f"-v {text!r}: {source!r} is no volume's name (letters, digits, _.-); a path has a /")
-    return Volume(source, target, read_only=mode == ["ro"])
+    return Volume(source, target, read_only="ro" in modes)
 
 
 def may_be_covered(target: str) -> bool:
@@ -84,12 +85,12 @@ def may_be_covered(target: str) -> bool:
 
 
 @contextmanager
-def held(volumes: list[Volume], image: Path) -> Iterator[None]:
+def held(volumes: list[Volume]) -> Iterator[None]:
     """Have every source ready: made if missing, a named one locked, so that it cannot be removed meanwhile."""
     with ExitStack() as locks:
         for volume in volumes:
             if volume.named:
-                locks.callback(os.close, hold(volume, image))
+                locks.callback(os.close, hold(volume))
             else:
                 make_source(volume.path)
         yield
@@ -109,35 +110,15 @@ def make_source(path: Path) -> None:
         raise ContainerError(f"-v: {path}: you may not read it, so the container could not either")
 
 
-def hold(volume: Volume, image: Path) -> int:
-    """Lock a volume of the store, made and filled at its first use. Returns the lock's descriptor."""
+def hold(volume: Volume) -> int:
+    """Lock a volume of the store, made at its first use. Returns the lock's descriptor."""
     folder = directory(volume.source)
     with linux.locked(folder.parent):
         if not folder.exists():
             with store.owned("tmp", os.urandom(6).hex()) as work:
-                fill(work, volume.target, image)
+                (work / "data").mkdir(mode=0o755)
                 linux.rename(work, folder)
         return linux.lock(folder, shared=True)
-
-
-def fill(work: Path, target: str, image: Path) -> None:
-    """Begin a volume with what the image has at the place where it is going to be, as Docker does.
-
-    The image may have a symbolic link there. So the image becomes the root directory of the process that copies; the
-    copy lies outside, and is reached from the working directory.
-    """
-
-    def copy() -> int:
-        linux.chdir(str(work))
-        linux.told("chroot", [image], os.chroot, image)
-        os.umask(0o022)  # the container's users are not the caller
-        if os.path.isdir(target):
-            tree.copy(Path(os.path.realpath(target)), Path("data"), lambda size: None)
-        else:
-            os.mkdir("data", 0o755)
-        return 0
-
-    worker.run(copy, lambda: None)
 
 
 def directory(name: str) -> Path:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .cgroups import Limits
+from .cgroups.limits import Limits
 from .volumes import Volume
 
 
@@ -21,6 +21,4 @@ class Config:
     interactive: bool
     tty: bool
     limits: Limits
-    workdir: str
-    user: str
     volumes: list[Volume]

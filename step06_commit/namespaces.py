@@ -5,13 +5,15 @@ import fcntl
 import os
 import socket
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from . import explain, linux
-from .errors import ContainerError, sentence
-from .linux import CLONE
+from .lib import explain, linux
+from .lib.errors import ContainerError, sentence
+from .lib.linux import CLONE, MS
 
-# Asked before the clone: inside, everybody sees himself as 0.
+# Asked before the clone: inside, the caller is 0.
 ROOTLESS = os.geteuid() != 0
 
 
@@ -32,6 +34,16 @@ def map_caller_to_root(pid: int) -> None:
     linux.write_file(f"/proc/{pid}/gid_map", f"0 {os.getegid()} 1")
 
 
+def make_mounts_private() -> None:
+    """Let nobody outside see what is mounted from here on: mount_namespaces(7).
+
+    A new mount namespace is a copy whose mounts still belong to the host's peer groups where `/` is shared, and
+    systemd shares it. Unless they are made private first, our /proc lands on the host's.
+    """
+    with refusal_explained():  # on Ubuntu AppArmor allows an unprivileged user namespace, and then refuses this
+        linux.mount(None, "/", None, MS.MS_REC | MS.MS_PRIVATE)
+
+
 def bring_up_loopback() -> None:
     """Switch on `lo`, the only device of a new network namespace: netdevice(7), SIOCSIFFLAGS."""
     set_flags, up = 0x8914, 0x1
@@ -40,28 +52,36 @@ def bring_up_loopback() -> None:
         fcntl.ioctl(any_socket, set_flags, struct.pack("16sh22x", b"lo", up))
 
 
-def refusal(error: OSError) -> ContainerError:
-    """Why the kernel refuses new namespaces, and the remedy."""
+@contextmanager
+def refusal_explained() -> Iterator[None]:
+    """Turn the kernel's refusal of new namespaces into ContainerError, with the remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise ContainerError(remedy(error)) from None
+
+
+def remedy(error: OSError) -> str:
+    """Why the kernel refuses, and what to do."""
     if error.errno == errno.ENOSPC:
         limit = "user.max_user_namespaces" if ROOTLESS else "user.max_*_namespaces"
-        return ContainerError(
-            f"the limit on namespaces is reached: raise it (as root) with 'sysctl {limit}=15000'; see namespaces(7)"
-        )
+        return f"the limit on namespaces is reached: raise it (as root) with 'sysctl {limit}=15000'; see namespaces(7)"
     if error.errno not in (errno.EPERM, errno.EACCES, errno.EINVAL, errno.EUSERS, errno.ENOSYS):
-        return ContainerError(sentence(error))
+        return sentence(error)
     if not ROOTLESS:
-        return ContainerError(f"{sentence(error)}: this root may not make namespaces (inside another container?)")
-    if _sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1":
-        remedy = "AppArmor forbids it: 'sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0'"
-    elif _sysctl("kernel/unprivileged_userns_clone") == "0":
-        remedy = "switched off: 'sudo sysctl kernel.unprivileged_userns_clone=1'"
+        return f"{sentence(error)}: this root may not make namespaces (inside another container?)"
+    if sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1":
+        reason = "AppArmor forbids it: 'sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0'"
+    elif sysctl("kernel/unprivileged_userns_clone") == "0":
+        reason = "switched off: 'sudo sysctl kernel.unprivileged_userns_clone=1'"
     else:
-        remedy = f"{sentence(error)} (inside a chroot or another container?)"
-    return ContainerError(f"without root a container needs a user namespace; {remedy}, or run as root")
+        reason = f"{sentence(error)} (inside a chroot or another container?)"
+    return f"without root a container needs a user namespace; {reason}, or run as root"
 
 
-def _sysctl(name: str) -> str | None:
+def sysctl(name: str) -> str:
+    """A kernel setting, "" where this kernel has none of that name: sysctl(8)."""
     try:
         return Path("/proc/sys", name).read_text().strip()
     except OSError:
-        return None
+        return ""

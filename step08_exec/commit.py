@@ -12,16 +12,19 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from . import cgroups, images, init, linux, overlay, pack, state, store, worker
-from .errors import ContainerError, complain
-from .images import Progress
-from .linux import CLONE
+from . import child, images, namespaces, overlay, records
+from .cgroups import freezer
+from .images import Progress, pack
+from .lib import linux, store
+from .lib.errors import ContainerError, complain
+from .lib.linux import CLONE
+from .records.record import load
 
 
 def to_image(reference: str, name: str, progress: Progress) -> tuple[str, int]:
     """Make an image called `name` from a container. Returns its id, and the bytes in its files."""
     name = images.parse(name)
-    directory = state.find(reference)
+    directory = records.find(reference)
     with store.owned("tmp", images.new_id()) as work:
         size = read(directory, lambda root, report: images.copy_directory(root, work / "rootfs", report), progress)
         with linux.locked(store.folder("images")):
@@ -34,7 +37,7 @@ def to_archive(reference: str, file: Path, progress: Progress) -> int:
     The file is there when it is whole, and not before.
     """
     compress = pack.compressor(file)
-    directory = state.find(reference)
+    directory = records.find(reference)
     with pack.appearing(file) as target:
         read(directory, lambda root, report: pack.pack(root, target, compress, report), progress)
         return os.fstat(target.fileno()).st_size
@@ -49,7 +52,7 @@ def read(directory: Path, use: Callable[[Path, Progress], int], progress: Progre
 
     def work() -> int:
         linux.unshare(CLONE.CLONE_NEWNS)
-        init.own_mounts()
+        namespaces.make_mounts_private()
         root = overlay.mount_read_only(directory)
         return use(root, lambda size, _: struct.pack_into("=q", done, 0, size))
 
@@ -58,9 +61,9 @@ def read(directory: Path, use: Callable[[Path, Progress], int], progress: Progre
             cleanup.enter_context(linux.locked(directory, shared=True, wait=False))
         except (BlockingIOError, FileNotFoundError):
             raise ContainerError(f"{directory.name}: it has just ended, and its files are gone") from None
-        cleanup.enter_context(linux.locked(directory / "upper", shared=True))  # for who removes it holds the other, too
-        if not cleanup.enter_context(cgroups.frozen(directory.name)) and state.load(directory).running:
+        cleanup.enter_context(linux.locked(directory / "upper", shared=True))  # who removes it holds the other one, too
+        if not cleanup.enter_context(freezer.frozen(directory.name)) and load(directory).running:
             complain(
                 "there is no cgroup freezer to pause the container with: what it writes meanwhile may be half there"
             )
-        return worker.run(work, lambda: progress(struct.unpack_from("=q", done)[0], None))
+        return child.run(work, lambda: progress(struct.unpack_from("=q", done)[0], None))

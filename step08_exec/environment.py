@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from .errors import ContainerError
+from .lib.errors import ContainerError
 
 
 def parse(files: list[Path], settings: list[str]) -> dict[str, str]:
@@ -29,3 +29,9 @@ def lines_of(file: Path) -> list[str]:
     except OSError as error:
         raise ContainerError(f"--env-file {str(file)!r}: {error.strerror}") from None
     return [line.lstrip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+
+
+def check_workdir(workdir: str) -> None:
+    """A working directory is a path inside the container, or none."""
+    if workdir and not workdir.startswith("/"):
+        raise ContainerError(f"-w {workdir!r}: a path inside the container, beginning with /")

@@ -11,11 +11,13 @@ size. All of it lies in one directory of the store, which is gone with the conta
 
 import errno
 import os
+import shutil
+from contextlib import suppress
 from pathlib import Path
 
-from . import linux, store, tree
-from .errors import ContainerError
-from .linux import MS
+from .lib import linux, store
+from .lib.errors import ContainerError
+from .lib.linux import MS
 
 UNABLE = (errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.ENOSYS, errno.EREMOTE, errno.ESTALE)
 
@@ -28,8 +30,10 @@ def prepare(directory: Path, image: Path) -> None:
         raise refusal(error, directory) from None
     for name in ("upper", "work", "merged"):  # work: where the kernel prepares what it then renames into upper
         (directory / name).mkdir()
-    # From upper the container's `/` has its owner and its mode.
-    tree.keep_metadata(image, directory / "upper", image.stat())
+    # The container's `/` has its owner and mode from upper.
+    shutil.copystat(image, directory / "upper")
+    with suppress(PermissionError):  # without root all is the caller's
+        os.chown(directory / "upper", image.stat().st_uid, image.stat().st_gid)
 
 
 def mount(directory: Path) -> Path:

@@ -9,9 +9,10 @@ cannot be reached by any trick with paths.
 import os
 from pathlib import Path
 
-from . import linux, terminal
-from .errors import ContainerError
-from .linux import MNT, MS
+from . import terminal
+from .lib import linux
+from .lib.errors import ContainerError
+from .lib.linux import MNT, MS
 
 SAFE = MS.MS_NOSUID | MS.MS_NODEV | MS.MS_NOEXEC
 DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
@@ -100,6 +101,20 @@ def bind_file(source: str, target: str) -> None:
     """Make the file `source` appear as `target`, which is made empty to be mounted upon."""
     os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW, 0o644))
     linux.mount(source, target, None, MS.MS_BIND)
+
+
+def name_host(hostname: str) -> None:
+    """Give the container an /etc/hostname and /etc/hosts of its own, in memory, where nothing else is mounted there.
+
+    They are written in /dev and mounted from there; then their first names can go: the mounts keep the files.
+    """
+    texts = {"hostname": f"{hostname}\n", "hosts": f"127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost\n"}
+    for name, text in texts.items():
+        target = Path("/etc", name)
+        if target.parent.is_dir() and not target.is_symlink() and not target.is_mount():
+            Path("/dev", name).write_text(text)
+            bind_file(f"/dev/{name}", str(target))
+            Path("/dev", name).unlink()
 
 
 def hide() -> None:

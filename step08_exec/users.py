@@ -8,8 +8,9 @@ import stat
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from . import linux, namespaces
-from .errors import ContainerError
+from . import namespaces
+from .lib import linux
+from .lib.errors import ContainerError
 
 LONGEST_FILE = 2**20  # bytes: the image may hold anything
 LARGEST_ID = 2**32 - 2  # -1, all bits set, means "leave as it is" to the kernel

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .cgroups import Limits
+from .cgroups.limits import Limits
 from .network.model import PortMapping
 from .volumes import Volume
 

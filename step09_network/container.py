@@ -1,49 +1,26 @@
-"""The parent's half: prepare outside what can be prepared outside, clone, say go, wait, clean up.
+"""The parent's half: prepare outside what can be prepared outside, start the container's init, say go, wait, clean up.
 
 Everything that has to be undone is entered on one ExitStack, which undoes it in reverse order however the run ends.
 """
 
 import os
-import select
 import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
+from functools import partial
 
-from . import (
-    cgroups,
-    explain,
-    images,
-    init,
-    linux,
-    monitor,
-    namespaces,
-    network,
-    overlay,
-    state,
-    store,
-    terminal,
-    volumes,
-)
+from . import cgroups, images, init, namespaces, network, overlay, terminal, volumes
+from .child import Child, guarded, start
 from .config import Config
-from .errors import ContainerError, sentence
-from .guard import guarded
+from .lib import explain
 from .network import files, ports
+from .records import monitor, new, process, record
 
 FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-
-
-@dataclass(frozen=True)
-class Child:
-    """The container's init as its parent holds it. A pidfd, unlike a PID, can never come to mean another process."""
-
-    pid: int
-    pidfd: int
-    channel: socket.socket
 
 
 def new_id() -> str:
@@ -51,131 +28,62 @@ def new_id() -> str:
     return os.urandom(6).hex()
 
 
-def detach(config: Config) -> None:
-    """Have a process of its own run the container. Returns when the command runs.
-
-    Raises ContainerError if it does not.
-    """
-    news, telling = os.pipe()
-    if os.fork() == 0:
-        try:
-            os.close(news)
-            os.setsid()  # out of reach of the caller's Ctrl-C, and of the end of his session
-            os.environ["MYDOCKER_ROOT"] = str(store.root())  # a relative path means nothing where the monitor goes
-            run(config, telling)
-        except ContainerError as error:
-            os.write(telling, f"{error.code} {error}".encode(errors="surrogateescape"))
-        except OSError as error:
-            os.write(telling, f"125 {sentence(error)}".encode(errors="surrogateescape"))
-        finally:
-            os._exit(125)
-    os.close(telling)
-    with open(news, "rb") as file:
-        code, _, reason = os.fsdecode(file.read()).partition(" ")
-    if code != "0":
-        raise ContainerError(reason or "the process that should stay with the container was killed", int(code or 125))
-
-
-def run(config: Config, telling: int = -1) -> int:
-    """Run the container until its command ends. Returns the runtime's exit code; raises ContainerError if it failed.
-
-    If the container is to be detached it does not return: it writes "0" to `telling`, and becomes the monitor.
-    """
+def run(config: Config, caller: socket.socket | None = None) -> int:
+    """Run the container until its command ends. Returns the runtime's exit code; raises ContainerError if it failed."""
     with ExitStack() as cleanup:
         published = cleanup.enter_context(ports.reserved(config.ports))
         cgroup = cleanup.enter_context(cgroups.created(config.id, config.limits))
         image = cleanup.enter_context(images.used(config.image))
-        directory = cleanup.enter_context(state.recorded(config, image))
-        overlay.prepare(directory, image)
-        cleanup.enter_context(volumes.held(config.volumes, image))
+        directory = cleanup.enter_context(new.recorded(config, image.id))
+        overlay.prepare(directory, image.path)
+        cleanup.enter_context(volumes.held(config.volumes, image.path))
         config = replace(config, volumes=[*config.volumes, *files.make(directory, config)])
         sources, ends = ({}, []) if config.tty else monitor.pipes(config.detach)
-        child = cleanup.enter_context(cloned(config, directory, ends))
-        state.note_process(directory, child.pid)
+        main = partial(init.main, config, directory, cgroup, ends)
+        child = cleanup.enter_context(closing(start(main, namespaces.flags(config.network), "init", cgroup.birthplace)))
+        for end in ends:
+            os.close(end)
+        if caller is None:  # the monitor has no guard, which would weigh more than itself
+            cleanup.enter_context(guarded(child.kill, needs=child.pidfd))  # if we are killed, it dies with us
+        record.note(directory, **process.identity(child.pid))
         namespace = cleanup.enter_context(network.namespace_of(child.pid))
-        if namespaces.ROOTLESS:
-            namespaces.map_caller_to_root(child.pid)
-        cgroup.add(child.pid)
         cleanup.enter_context(signals_forwarded(child))
-        with suppress(BrokenPipeError):
-            child.channel.send(b"go")  # it furnishes the rest while we connect it
-        cleanup.enter_context(network.connected(state.load(directory).name, config, namespace, published))
-        master = start(child)
-        state.note(directory, started=time.time(), ports=[str(port) for port in published])
-        log = monitor.Log(str(directory))  # now: whoever reads the id may read the log
-        if config.detach:
-            os.write(telling, b"0")
-            dropped = {telling, child.channel.fileno(), log.data, log.times, *explain.descriptor()}
-            monitor.become(str(directory), min(sources), child.pidfd, dropped)
-        if master is not None:
-            terminal.attend(master, child.pidfd, config.interactive, log)
-            kill(child)  # it has ended, unless the caller's terminal went away first
+        child.go()  # it furnishes the rest while we connect it
+        cleanup.enter_context(network.connected(record.load(directory).name, config, namespace, published))
+        child.go()
+        master = began(child)
+        record.note(directory, started=time.time())
+        if caller is not None:  # -d: tell it that the command runs, and become the monitor
+            caller.send(b"0 runs")
+            for fd in (caller.detach(), child.channel.detach(), *explain.descriptor()):
+                os.close(fd)
+            monitor.become(directory, sources, child.pidfd)
+        log = monitor.Log(directory)
         monitor.relay(log, sources, child.pidfd)
-        code = wait(child)
-        state.note_end(directory, code)
-        if config.limits.memory is not None:
+        code = attend(child, master, config.interactive, partial(log.write, 1))
+        record.note(directory, exit_code=code, finished=time.time())
+        if config.limits.memory:
             cgroup.complain_of_memory()
         return code
 
 
-def finish(directory: str, code: int) -> None:
-    """What the monitor has left to do when its container has ended: what `run` does by its ExitStack."""
-    state.note_end(Path(directory), code)
-    network.release(Path(directory).name)
-    cgroups.remove_all(Path(directory).name)
-    state.close(Path(directory))
+def began(child: Child) -> int | None:
+    """Wait until the child has become the command. Returns the master end of its terminal, if it has one.
 
-
-@contextmanager
-def cloned(config: Config, directory: Path, ends: list[int]) -> Iterator[Child]:
-    """Clone the container's init, which waits for our word; at the end kill it, if it still lives, and reap it."""
-    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours:
-        with its:
-            try:
-                pid = linux.clone(namespaces.flags(config.network))
-            except OSError as error:
-                raise namespaces.refusal(error) from None
-            if pid == 0:
-                ours.close()  # or the child would never see it end
-                init.main(config, directory, its, ends)
-        for end in ends:
-            os.close(end)
-        child = Child(pid, os.pidfd_open(pid), ours)
-        try:
-            with ExitStack() as guard:
-                if not config.detach:  # if we are killed, it dies with us; the monitor shall weigh less
-                    guard.enter_context(guarded(lambda: kill(child), needs=child.pidfd))
-                yield child
-        finally:
-            reap(child)
-
-
-def reap(child: Child) -> None:
-    """Kill it, if it still lives, and take note of its end, as its parent must."""
-    kill(child)
-    with suppress(ChildProcessError):  # already waited for
-        os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
-    os.close(child.pidfd)
-
-
-def start(child: Child) -> int | None:
-    """Say go, and wait until the command runs. Returns the master end of its terminal, if it has one.
-
-    Raises ContainerError with the reason that init sends if it does not come as far as exec.
+    Raises ContainerError with the reason if it does not come as far as exec.
     """
-    with suppress(BrokenPipeError):  # init is dead: if it left a reason, we read it next
-        child.channel.send(b"go")
     master = None
-    while True:
-        message, descriptors, _, _ = socket.recv_fds(child.channel, terminal.CHUNK, 1)
-        if descriptors:
-            master = descriptors[0]
-        elif message:
-            code, reason = os.fsdecode(message).split(" ", 1)
-            raise ContainerError(reason, int(code))
-        else:
-            return master  # end of file: exec closed init's end
+    while news := child.hear():
+        _, [master] = news
+    return master
+
+
+def attend(child: Child, master: int | None, interactive: bool, log: Callable[[bytes], object]) -> int:
+    """Stay with the command until it ends. Returns its exit code."""
+    if master is not None:
+        terminal.attend(master, child.pidfd, interactive, log)
+        child.kill()  # it has ended, unless the caller's terminal went away first
+    return child.wait()
 
 
 @contextmanager
@@ -186,14 +94,9 @@ def signals_forwarded(child: Child) -> Iterator[None]:
     """
 
     def forward(number: int, _frame: object) -> None:
-        try:
-            runs = child.channel.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-        except BlockingIOError:
-            runs = False  # neither news nor the end of the channel, so no exec yet
-        if not runs:
+        if not child.runs_command():
             sys.exit(128 + number)
-        with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(child.pidfd, number)
+        child.kill(number)
 
     wanted = [number for number in FORWARDED if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, forward) for number in wanted}
@@ -202,20 +105,3 @@ def signals_forwarded(child: Child) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def wait(child: Child) -> int:
-    """Wait for the container's end. Returns its exit code as a shell tells it: 128 + the signal that killed it."""
-    ended = select.poll()
-    ended.register(child.pidfd, select.POLLIN)
-    while not ended.poll(terminal.TICK):
-        pass
-    result = os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
-    assert result is not None  # only WNOHANG returns None
-    return result.si_status if result.si_code == os.CLD_EXITED else 128 + result.si_status
-
-
-def kill(child: Child) -> None:
-    """Kill the container: when its PID 1 dies, the kernel kills all others in the PID namespace (pid_namespaces(7))."""
-    with suppress(ProcessLookupError):
-        signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)

@@ -20,90 +20,81 @@ of itself; for our Python that would double the time of each start.
 
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from typing import NoReturn
+from contextlib import ExitStack, closing
+from dataclasses import fields
+from functools import partial
 
-from . import cgroups, explain, init, linux, monitor, namespaces, state, terminal
+from . import cgroups, init, namespaces
+from .cgroups import Cgroup
+from .cgroups.limits import Limits
+from .child import Child, do, guarded, start
 from .config import Config
-from .container import Child, kill, reap, signals_forwarded, start, wait
-from .errors import ContainerError, sentence
-from .guard import guarded
-from .linux import CLONE, PR
+from .container import attend, began, signals_forwarded
+from .lib import explain, linux
+from .lib.errors import ContainerError, sentence
+from .lib.linux import CLONE, PR
+from .records import process
+from .records.record import Record
 
 
-class NoLog(monitor.Log):
-    """What comes of an exec is not in the container's log, in Docker neither."""
-
-    def __init__(self) -> None:
-        pass
-
-    def write(self, data: bytes) -> None:
-        """Forget it."""
-
-
-def run(container: state.Container, config: Config) -> int:
+def run(record: Record, config: Config) -> int:
     """Run a command in a running container until it ends. Returns its exit code; raises ContainerError if it failed."""
+    ended = ContainerError(f"{config.name}: it has just ended")
     with ExitStack() as cleanup:
-        process = state.running_process(container)
-        cleanup.callback(os.close, process)
-        sources, ends = ({}, []) if config.tty else monitor.pipes(False)
-        child = cleanup.enter_context(joined(config, process, ends))
+        if not record.running:
+            raise ContainerError(f"{record.name}: it is not running")
+        if (target := process.open_noted(record.state)) is None:
+            raise ended
+        cleanup.callback(os.close, target)
         try:
-            cgroups.join(container.id, child.pid)
+            cgroup = cleanup.enter_context(cgroups.existing(record.id))
+            child = cleanup.enter_context(closing(joined(config, target, cgroup)))
+            cleanup.enter_context(guarded(child.kill, needs=child.pidfd))
             cleanup.enter_context(signals_forwarded(child))
-            master = start(child)
-        except (ProcessLookupError, ConnectionResetError):  # it died with the container, before it had read its "go"
-            raise ContainerError(f"{config.name}: it has just ended") from None
-        if master is not None:
-            terminal.attend(master, child.pidfd, config.interactive, NoLog())
-            kill(child)  # it has ended, unless the caller's terminal went away first
-        monitor.relay(NoLog(), sources, child.pidfd)
-        return wait(child)
+            child.go()
+            master = began(child)
+        except (FileNotFoundError, ProcessLookupError, ConnectionResetError):
+            raise ended from None
+        return attend(child, master, config.interactive, log=lambda output: None)
 
 
-@contextmanager
-def joined(config: Config, process: int, ends: list[int]) -> Iterator[Child]:
-    """Have a process born into the namespaces of `process` (a pidfd), which waits for our word; at the end kill it."""
-    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours:
-        with its:
-            helper = linux.clone(CLONE(0))
-            if helper == 0:
-                ours.close()
-                join(config, process, its, ends)
-        for end in ends:
-            os.close(end)
-        os.waitpid(helper, 0)
-        word = b""
-        with suppress(BlockingIOError):  # no word: it was killed, and its child still holds the channel open
-            word = ours.recv(terminal.CHUNK, socket.MSG_DONTWAIT)
-        if not word.isdigit():
-            raise ContainerError(os.fsdecode(word) or "the process that should join the container was killed")
-        child = Child(int(word), os.pidfd_open(int(word)), ours)
-        try:
-            with guarded(lambda: kill(child), needs=child.pidfd):
-                yield child
-        finally:
-            reap(child)
+def made_with(record: Record) -> Config:
+    """What the container was made with, as `run` was told it. Earlier steps have noted less."""
+    known = {"workdir": "/", "user": "0", "env": {}, "network": "none", "ip": ""} | record.config
+    values = {field.name: known[field.name] for field in fields(Config)}
+    return Config(**values | {"limits": Limits(**values["limits"]), "volumes": [], "ports": []})
 
 
-def join(config: Config, process: int, channel: socket.socket, ends: list[int]) -> NoReturn:
-    """The helper: join the namespaces, have a child born there, tell its PID."""
+def joined(config: Config, target: int, cgroup: Cgroup) -> Child:
+    """Have a child born into the namespaces of `target` (a pidfd) and into its cgroup; it waits for "go"."""
+    with closing(start(partial(join, config, target, cgroup), who="helper")) as helper:
+        helper.go()
+        news = helper.hear()
+        if news is None:
+            raise ContainerError("the process that should join the container was killed")
+        pid = int(news[0])
+        return Child(pid, os.pidfd_open(pid), helper.channel.dup())
+
+
+def join(config: Config, target: int, cgroup: Cgroup, channel: socket.socket) -> int:
+    """The helper: join, have a child born there, tell its PID."""
+    linux.prctl(PR.PR_SET_DUMPABLE, 0, "SUID_DUMP_DISABLE")
+    cgroup.enter()
     try:
-        explain.i_am("helper")
-        linux.prctl(PR.PR_SET_DUMPABLE, 0, "SUID_DUMP_DISABLE")
-        linux.setns(process, namespaces.flags(config.network) | CLONE.CLONE_NEWCGROUP)
-        pid = linux.clone(CLONE.CLONE_PARENT)
-        if pid == 0:
-            init.main(config, None, channel, ends)
-        channel.send(str(pid).encode())
+        linux.setns(target, namespaces.flags(config.network) | CLONE.CLONE_NEWCGROUP)
+        pid = linux.clone(CLONE.CLONE_PARENT, cgroup.birthplace)
     except ProcessLookupError:
-        channel.send(os.fsencode(f"{config.name}: it has just ended"))
-    except ContainerError as error:
-        channel.send(os.fsencode(str(error)))
+        raise ContainerError(f"{config.name}: it has just ended") from None
     except OSError as error:
-        with suppress(OSError):
-            channel.send(os.fsencode(f"it cannot be joined, perhaps it has just ended: {sentence(error)}"))
-    finally:
-        os._exit(0)
+        raise ContainerError(f"it cannot be joined, perhaps it has just ended: {sentence(error)}") from None
+    if pid == 0:
+        explain.i_am("init")
+        do(partial(inside, config), channel)
+    return pid
+
+
+def inside(config: Config, channel: socket.socket) -> None:
+    """The child: become the command. The namespaces are a container's, furnished already."""
+    init.forget_the_caller(channel)
+    init.connect_streams(config, channel)
+    init.become(config, make_workdir=False)

@@ -10,19 +10,15 @@ import select
 import signal
 import termios
 import tty
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 
-from . import explain, linux
-from .guard import guarded
-from .linux import MS
-from .monitor import Log
+from .child import TICK, guarded
+from .lib import explain, linux
+from .lib.linux import MS
 from .namespaces import ROOTLESS
 
 CHUNK = 65536  # bytes
-# Milliseconds. Python runs signal handlers between system calls: a handler whose signal comes just before a call that
-# blocks has to wait until that ends. So none blocks for longer than this.
-TICK = 200
 
 
 def mount_devpts() -> None:
@@ -33,7 +29,7 @@ def mount_devpts() -> None:
     linux.mount("devpts", "/dev/pts", "devpts", MS.MS_NOSUID | MS.MS_NOEXEC, options)
 
 
-def become_terminal() -> int:
+def open_terminal() -> int:
     """Open a new terminal and make it this process's 0, 1, 2 and controlling terminal. Returns the master end.
 
     Controlling is what makes job control and Ctrl-C work. Only the leader of a session may take a terminal as such,
@@ -56,7 +52,7 @@ def copy_size(terminal: int) -> None:
         termios.tcsetwinsize(terminal, termios.tcgetwinsize(window))
 
 
-def attend(master: int, ended: int, interactive: bool, log: Log) -> None:
+def attend(master: int, ended: int, interactive: bool, log: Callable[[bytes], object]) -> None:
     """Be the go-between until the container has ended (its pidfd `ended` is readable); then close `master`.
 
     Returns early when the caller's own terminal is gone.
@@ -91,7 +87,7 @@ def size_followed(master: int) -> Iterator[None]:
         signal.signal(signal.SIGWINCH, before)
 
 
-def relay(master: int, ended: int, interactive: bool, log: Log) -> None:
+def relay(master: int, ended: int, interactive: bool, log: Callable[[bytes], object]) -> None:
     """Carry keys in and output out until the container has ended and all that it wrote is shown.
 
     Nothing is written to `master` before it has room: a command that does not read its keys must not keep its output
@@ -112,7 +108,7 @@ def relay(master: int, ended: int, interactive: bool, log: Log) -> None:
             keys = keys[os.write(master, keys) :]
         if ready.get(master, 0) & (select.POLLIN | select.POLLHUP):
             output = os.read(master, CHUNK)
-            log.write(output)
+            log(output)
             show(output)
         elif ended in ready:
             return

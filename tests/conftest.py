@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import host, image, oracle, own_host, rootless, session, strace, watchdog
+from tests.support import host, image, oracle, own_host, rootless, session, store, strace, watchdog
 from tests.support.runtime import HOST_ENVIRONMENT, Missing, Runtime
 
 MARKS = [
@@ -250,8 +250,12 @@ def build(candidate: Candidate, tmp_path: Path, config: pytest.Config) -> Runtim
         rootless=candidate.rootless,
     )
     if made.step >= 3:
-        made.image = "test"
-        if not Path(environment["MYDOCKER_ROOT"], "images").exists():
+        root = state_root(candidate) / "root"  # of steps 3 to 5
+        made.image = "test" if made.step >= 6 else str(root)
+        if made.step < 6:
+            if not root.exists():
+                store.unpacked(made, image.tar(), root)
+        elif not Path(environment["MYDOCKER_ROOT"], "images").exists():
             imported = made.call("import", str(image.tar()), "test")
             assert imported.code == 0, f"the test image cannot be imported: {imported.err!r}"
     return made

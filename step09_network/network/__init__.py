@@ -11,14 +11,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from .. import linux, store
-from ..errors import ContainerError
-from . import driver, files, model
-from .ipam import IPAM, free_subnet, parse_subnet
-from .model import DEFAULT, MODES, Endpoint, Namespace, Network, PortMapping
+from ..lib import linux, store
+from ..lib.errors import ContainerError
+from . import files, model
+from .ipam import allocate, free_subnet, parse_subnet
+from .model import DEFAULT, MODES, Endpoint, Namespace, Network, NetworkDriver, PortMapping, mac_of
 
 if TYPE_CHECKING:
     from ..config import Config
+
+
+def driver(kind: str) -> NetworkDriver:
+    """What networks of this kind are made by. Another driver is a module beside bridge.py, and a line here.
+
+    Raises ContainerError if there is none.
+    """
+    from . import bridge  # only now: most commands need none
+
+    drivers: dict[str, NetworkDriver] = {"bridge": bridge}
+    if kind not in drivers:
+        raise ContainerError(f"--driver {kind!r}: there is {', '.join(drivers)}")
+    return drivers[kind]
 
 
 def create(name: str, subnet: str = "", kind: str = "bridge") -> Network:
@@ -27,14 +40,12 @@ def create(name: str, subnet: str = "", kind: str = "bridge") -> Network:
         raise ContainerError(
             f"network {name!r}: letters, digits, _ . and -, the first a letter or digit; not none, host"
         )
-    found = driver.get(kind)
-    from .bridge import used_subnets
-
+    maker = driver(kind)
     with linux.locked(store.folder("networks")):
         if model.load(name):
             raise ContainerError(f"network {name}: there is one of this name")
         others = {network.name: network.addresses for network in model.every()}
-        routes = used_subnets()
+        routes = maker.used_subnets()
         chosen = parse_subnet(subnet) if subnet else free_subnet([*others.values(), *routes])
         for other, addresses in [*others.items(), *(("a route of this machine", route) for route in routes)]:
             if chosen.overlaps(addresses):
@@ -43,9 +54,9 @@ def create(name: str, subnet: str = "", kind: str = "bridge") -> Network:
         network = Network(name, os.urandom(6).hex(), str(chosen), gateway, kind, time.time())
         network.save()
         try:
-            found.create(network)
+            maker.create(network)
         except BaseException:
-            found.delete(network)
+            maker.delete(network)
             model.path(name).unlink()
             raise
         return network
@@ -59,12 +70,8 @@ def remove(name: str) -> None:
         if network.endpoints:
             there = ", ".join(endpoint.name for endpoint in network.endpoints.values())
             raise ContainerError(f"{name}: containers are on it: {there}; stop or disconnect them first")
-        driver.get(network.driver).delete(network)
+        driver(network.driver).delete(network)
         model.path(network.name).unlink()
-        if not model.every():
-            from .bridge import forward_no_more
-
-            forward_no_more()
 
 
 def sweep(network: Network) -> None:
@@ -75,20 +82,19 @@ def sweep(network: Network) -> None:
 
 
 @contextmanager
-def connected(name: str, config: "Config", namespace: Namespace, ports: list[PortMapping]) -> Iterator[None]:
-    """Have a new container, called `name`, on its network as long as it runs."""
-    mode = config.network
-    if mode in MODES:
+def connected(container_name: str, config: "Config", namespace: Namespace, ports: list[PortMapping]) -> Iterator[None]:
+    """Have a new container on its network as long as it runs."""
+    if config.network in MODES:
         yield
         return
     try:
-        if mode == DEFAULT and model.load(DEFAULT) is None:
+        if config.network == DEFAULT and model.load(DEFAULT) is None:
             try:
                 create(DEFAULT)
             except ContainerError:
                 if model.load(DEFAULT) is None:  # else somebody was faster
                     raise
-        connect(mode, config.id, name, namespace, config.ip, ports)
+        connect(config.network, config.id, container_name, namespace, config.ip, ports)
         yield
     finally:
         release(config.id)
@@ -97,52 +103,58 @@ def connected(name: str, config: "Config", namespace: Namespace, ports: list[Por
 def connect(
     network_name: str,
     container: str,
-    name: str,
+    container_name: str,
     namespace: Namespace,
     ip: str = "",
     ports: list[PortMapping] | None = None,
 ) -> None:
     """Connect a container, given by its id, its name and its network namespace, to a network."""
-    kind = driver.get(model.get(network_name).driver)  # loaded before anybody has to wait for our lock
+    maker = driver(model.get(network_name).driver)  # loaded before anybody has to wait for our lock
     with linux.locked(store.folder("networks")):
         network = model.get(network_name)
         sweep(network)
         if container in network.endpoints:
-            raise ContainerError(f"{name}: it is on {network_name} already")
-        kind.create(network)  # what is missing of it: after a reboot all
-        address = IPAM().allocate(network.addresses, network.gateway, container, ip)
-        id = os.urandom(6).hex()
-        mac = ":".join(f"{byte:02x}" for byte in (0x02, 0x42, *map(int, address.split("."))))
-        taken = {other.endpoints[container].interface for other in networks_of(container)}
-        interface = next(name for name in (f"eth{number}" for number in range(len(taken) + 1)) if name not in taken)
-        network.endpoints[container] = Endpoint(
-            id, container, name, interface, f"veth{id[:8]}", address, mac, ports or []
-        )
+            raise ContainerError(f"{container_name}: it is on {network_name} already")
+        address, interface = allocate(network, ip), free_interface(container)
+        id, mac = os.urandom(6).hex(), mac_of(address)
+        endpoint = Endpoint(id, container, container_name, interface, address, mac, ports or [])
+        network.endpoints[container] = endpoint
         network.save()
         try:
-            kind.connect(network, network.endpoints[container], namespace)
+            maker.create(network)  # what is missing of it: after a reboot all
+            maker.connect(network, endpoint, namespace)
         except BaseException:
             detach(network, container)
             raise
         tell_names(network, container)
 
 
+def free_interface(container: str) -> str:
+    """The first of eth0, eth1 … that a container does not have."""
+    taken = {network.endpoints[container].interface for network in networks_of(container)}
+    number = 0
+    while f"eth{number}" in taken:
+        number += 1
+    return f"eth{number}"
+
+
 def detach(network: Network, container: str) -> None:
-    """Take a container off a network. The caller holds the lock of `networks`."""
-    endpoint = network.endpoints[container]
-    driver.get(network.driver).disconnect(network, endpoint)
-    IPAM().release(network.addresses, endpoint.ip)
-    del network.endpoints[container]
+    """Take a container off a network. The caller holds the lock of `networks`.
+
+    The kernel comes first here: if we are killed, the endpoint is still on record, and the next command finds it.
+    """
+    endpoint = network.endpoints.pop(container)
+    driver(network.driver).disconnect(network, endpoint)
     network.save()
     tell_names(network, container)
 
 
-def disconnect(name: str, container: str, called: str) -> None:
+def disconnect(network_name: str, container: str, container_name: str) -> None:
     """Take a container off one network."""
     with linux.locked(store.folder("networks")):
-        network = model.get(name)
+        network = model.get(network_name)
         if container not in network.endpoints:
-            raise ContainerError(f"{called}: it is not on {name}")
+            raise ContainerError(f"{container_name}: it is not on {network_name}")
         detach(network, container)
 
 

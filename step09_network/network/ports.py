@@ -9,8 +9,8 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from .. import store
-from ..errors import ContainerError
+from ..lib import store
+from ..lib.errors import ContainerError
 from . import model
 from .model import PortMapping
 

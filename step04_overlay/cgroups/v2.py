@@ -1,0 +1,99 @@
+"""cgroup version 2: one tree for all controllers (kernel: admin-guide/cgroup-v2.rst)."""
+
+import math
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from ..lib import linux
+from .hierarchy import CONTROLLERS, Hierarchy, make_directory, mounted
+from .limits import Limits
+
+PERIOD = 100_000  # microseconds: a limit of 0.5 CPUs is 50,000 of running in each 100,000
+
+
+def find() -> list[Hierarchy]:
+    """The tree of version 2, if it is mounted, and hands controllers of ours down to us."""
+    found = []
+    for root, _ in mounted("cgroup2"):
+        with suppress(OSError):  # not ours to write, or not to be seen: no limits from this one
+            parent = delegated(root)
+            if not controllers_in(parent, "controllers"):
+                continue
+            base = make_directory(parent / "mydocker")
+            controllers = hand_down(parent) & hand_down(base)
+            if controllers and os.access(base, os.W_OK):
+                found.append(Hierarchy(base, 2, controllers))
+    return found
+
+
+def settings(limits: Limits) -> list[tuple[str, str, object]]:
+    """What is to be set here: a controller, a file in the container's directory, its value; None is no limit.
+
+    As in Docker, a container may have as much swap again as memory.
+    """
+    return [
+        ("memory", "memory.max", limits.memory),
+        ("memory", "memory.swap.max", limits.memory),
+        ("cpu", "cpu.max", limits.cpus and f"{round(limits.cpus * PERIOD)} {PERIOD}"),
+        ("cpu", "cpu.weight", limits.cpu_shares and shares_to_weight(limits.cpu_shares)),
+        ("cpuset", "cpuset.cpus", limits.cpuset_cpus),
+        ("pids", "pids.max", limits.pids if limits.pids != -1 else None),
+    ]
+
+
+def shares_to_weight(shares: int) -> int:
+    """Version 1's cpu.shares (2 … 1024 … 262144) as version 2's cpu.weight (1 … 100 … 10000).
+
+    The curve through these three points that runc draws since 1.3.2: log10(weight) is quadratic in log2(shares). The
+    straight line of before made 39 of the default 1024 (opencontainers/runc issue 4772).
+    """
+    power = math.log2(shares)
+    return math.ceil(10 ** ((power**2 + 125 * power) / 612 - 7 / 34))
+
+
+def delegated(root: Path) -> Path:
+    """The part of the version 2 tree that is ours: all of it for root, else the topmost ancestor that we may write to.
+
+    A systemd user manager hands its user such a subtree ("Delegation" in cgroup-v2.rst).
+    """
+    if os.geteuid() == 0:
+        return root
+    lines = Path("/proc/self/cgroup").read_text().splitlines()
+    own = next(root / line.removeprefix("0::/") for line in lines if line.startswith("0::"))
+    writable = [folder for folder in (own, *own.parents) if os.access(folder / "cgroup.procs", os.W_OK)]
+    return writable[-1] if writable else own
+
+
+def hand_down(directory: Path) -> set[str]:
+    """Version 2: let the children of `directory` use its controllers. Returns those that they can use.
+
+    Nothing can be handed down where `directory` has processes of its own ("No Internal Process Constraint" in
+    cgroup-v2.rst). The kernel would let some controllers pass even so, but then refuse to take processes below.
+    """
+    if has_processes(directory):
+        return set()
+    for controller in sorted(controllers_in(directory, "controllers") - controllers_in(directory, "subtree_control")):
+        with suppress(OSError):
+            linux.write_file(directory / "cgroup.subtree_control", f"+{controller}")
+    return controllers_in(directory, "subtree_control")
+
+
+def has_processes(directory: Path) -> bool:
+    """Whether there are processes right in a version 2 cgroup. The root of all, which may have some, has no type."""
+    return (directory / "cgroup.type").exists() and bool((directory / "cgroup.procs").read_text().strip())
+
+
+def controllers_in(directory: Path, name: str) -> set[str]:
+    """Those of our controllers that the file cgroup.`name` of a version 2 cgroup lists."""
+    return CONTROLLERS & set((directory / f"cgroup.{name}").read_text().split())
+
+
+def remedy() -> str:
+    """What may help where a controller is missing."""
+    parents = [delegated(root) for root, _ in mounted("cgroup2")]
+    if blocked := [parent for parent in parents if os.access(parent, os.W_OK) and has_processes(parent)]:
+        return f"{blocked[0]} has processes of its own, so it can hand nothing down; move them to a cgroup below it"
+    if os.geteuid() != 0:
+        return "run as root, or in a shell from 'systemd-run --user --scope -p Delegate=yes $SHELL'"
+    return "it is switched off in the kernel, or not handed down to the container that we are in"

@@ -1,0 +1,5 @@
+"""The commands beside `run`, a file for each feature: what the user types, and what is printed."""
+
+from . import volume
+
+FEATURES = [volume.app]

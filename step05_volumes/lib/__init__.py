@@ -1,0 +1,1 @@
+"""What every part of the runtime stands on: system calls, --explain, errors, the store."""

@@ -1,0 +1,45 @@
+"""What commands print: tables."""
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from .errors import ContainerError, complain
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def each(words: list[str], action: Callable[[str], None]) -> int:
+    """Do something for each word, also when it fails for another. Returns 1 if it failed for any."""
+    failed = 0
+    for word in words:
+        try:
+            action(word)
+        except ContainerError as error:
+            complain(str(error))
+            failed = 1
+    return failed
+
+
+def print_table(titles: list[str], rows: list[list[str]]) -> None:
+    """Columns: Rich's on a terminal, in a pipe plain ones in which nothing is cut."""
+    if sys.stdout.isatty():
+        from rich.console import Console  # slow to import, so only where it is seen
+
+        Console().print(rich_table(titles, rows))
+        return
+    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
+    for row in (titles, *rows):
+        print("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def rich_table(titles: list[str], rows: list[list[str]]) -> "Table":
+    """Columns for a terminal. What is in them is text, brackets included, and never Rich's markup."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*titles, box=None)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table

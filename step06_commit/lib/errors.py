@@ -1,0 +1,30 @@
+"""How failures reach the user: always as one line."""
+
+import sys
+from contextlib import suppress
+
+PROGRAM = str(__package__).split(".")[0]  # the step, as people type it
+
+
+class ContainerError(Exception):
+    """A failure told in one sentence: what is wrong, and what to do.
+
+    `code` is what the runtime exits with, from Docker's table: 125 the runtime failed,
+    126 the command cannot be executed, 127 the command was not found.
+    """
+
+    def __init__(self, message: str, code: int = 125) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def sentence(error: OSError) -> str:
+    """What the kernel's refusal looks like to the user."""
+    reason = error.strerror or str(error)
+    return reason if error.filename is None else f"{error.filename}: {reason}"
+
+
+def complain(message: str) -> None:
+    """Write one line to standard error, in the program's name."""
+    with suppress(OSError):  # nobody reads it: then the exit code has to do
+        print(f"{PROGRAM}: {' '.join(message.split())}", file=sys.stderr)

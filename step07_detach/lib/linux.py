@@ -1,0 +1,280 @@
+"""System calls that Python lacks, by ctypes: one small function for each man page.
+
+Each raises OSError when the kernel says no, and each is told by --explain.
+"""
+
+import ctypes
+import fcntl
+import os
+import signal
+import stat
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from enum import IntEnum, IntFlag
+from functools import partial
+from pathlib import Path
+
+from . import explain
+
+# PyDLL, unlike CDLL, keeps Python's global lock during the call. After clone(2) only the calling thread is left
+# in the child: had it let go of the lock, another thread could hold it, and nobody would ever give it back.
+_libc = ctypes.PyDLL(None, use_errno=True)
+# Calls for which older C libraries have no function. Their numbers are the same on all processors.
+NUMBERS = {"clone3": 435, "open_tree": 428, "move_mount": 429, "mount_setattr": 442}
+AT_FDCWD = -100
+
+
+class CLONE(IntFlag):
+    """Which namespaces are made new (namespaces(7)), in the order strace prints them."""
+
+    CLONE_NEWNS = 0x00020000
+    CLONE_NEWCGROUP = 0x02000000
+    CLONE_NEWUTS = 0x04000000
+    CLONE_NEWIPC = 0x08000000
+    CLONE_NEWUSER = 0x10000000
+    CLONE_NEWPID = 0x20000000
+    CLONE_NEWNET = 0x40000000
+    CLONE_INTO_CGROUP = 0x200000000
+
+
+class MS(IntFlag):
+    """Flags of mount(2)."""
+
+    MS_RDONLY = 0x1
+    MS_NOSUID = 0x2
+    MS_NODEV = 0x4
+    MS_NOEXEC = 0x8
+    MS_REMOUNT = 0x20
+    MS_BIND = 0x1000
+    MS_REC = 0x4000
+    MS_PRIVATE = 0x40000
+
+
+class MOUNT_ATTR(IntFlag):
+    """Flags of mount_setattr(2)."""
+
+    MOUNT_ATTR_RDONLY = 0x1
+    MOUNT_ATTR_NODEV = 0x4
+
+
+class MNT(IntFlag):
+    """Flags of umount2(2)."""
+
+    MNT_DETACH = 0x2
+
+
+class PR(IntEnum):
+    """Operations of prctl(2)."""
+
+    PR_SET_PDEATHSIG = 1
+    PR_CAPBSET_DROP = 24
+
+
+def _call(name: str, *args: object, shown: tuple[object, ...] | None = None) -> int:
+    """Call libc's function `name`; tell of it (with the arguments `shown`, where strace shows them otherwise)."""
+    function = partial(_libc.syscall, NUMBERS[name]) if name in NUMBERS else getattr(_libc, name)
+    result = int(function(*(os.fsencode(a) if isinstance(a, str) else a for a in args)))
+    error = ctypes.get_errno() if result == -1 else 0
+    shown = args if shown is None else shown
+    explain.call(name, shown, result, error)
+    if error:
+        raise OSError(error, f"{name}({', '.join(map(explain.show, shown))}): {os.strerror(error)}")
+    return result
+
+
+def clone(flags: CLONE, cgroup: int | None = None) -> int:
+    """Like fork(2), but the child is born in new namespaces: clone3(2), Linux 5.3.
+
+    It is also born in a `cgroup` of version 2, if the descriptor of one is given (Linux 5.7).
+
+    Returns 0 in the child, its PID in the parent: without a stack of its own, the child goes on with a copy of all
+    memory. Python must be told before and after, as os.fork tells it, or its locks stay as other threads held them.
+    """
+    if cgroup is not None:
+        flags |= CLONE.CLONE_INTO_CGROUP
+    # struct clone_args. Zero: pidfd, child_tid, parent_tid; stack, stack_size, tls, set_tid, set_tid_size.
+    arguments = struct.pack("=11Q", flags, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, 0, 0, cgroup or 0)
+    ctypes.pythonapi.PyOS_BeforeFork()
+    pid = int(_libc.syscall(ctypes.c_long(NUMBERS["clone3"]), arguments, ctypes.c_size_t(len(arguments))))
+    if pid == 0:
+        ctypes.pythonapi.PyOS_AfterFork_Child()
+        return 0
+    error = ctypes.get_errno() if pid < 0 else 0
+    ctypes.pythonapi.PyOS_AfterFork_Parent()
+    shown = f"flags={explain.show(flags)}, exit_signal=SIGCHLD, stack=NULL, stack_size=0"
+    shown += "" if cgroup is None else f", cgroup={cgroup}"
+    explain.call("clone3", [explain.Raw(f"{{{shown}}}"), len(arguments)], pid, error)
+    if error:
+        raise OSError(error, f"clone3({explain.show(flags)}): {os.strerror(error)}")
+    return pid
+
+
+def unshare(flags: CLONE) -> None:
+    """unshare(2): move the caller itself to new namespaces."""
+    _call("unshare", flags)
+
+
+def mount(source: str | None, target: str, kind: str | None, flags: MS, data: str | None = None) -> None:
+    """mount(2). `kind` is the file system's type."""
+    _call("mount", source, target, kind, flags, data)
+
+
+def umount(target: str, flags: MNT) -> None:
+    """umount2(2)."""
+    _call("umount2", target, flags)
+
+
+def open_tree(path: str) -> int:
+    """A copy of the mount at `path`, with those below it, attached nowhere. Returns its descriptor: open_tree(2)."""
+    flags = 0x1 | 0x80000 | 0x8000  # as they are shown
+    shown = (explain.Raw("AT_FDCWD"), path, explain.Raw("OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE"))
+    return _call("open_tree", AT_FDCWD, path, flags, shown=shown)
+
+
+def mount_setattr(mount: int, attributes: MOUNT_ATTR) -> None:
+    """Set flags of a mount held by a descriptor, and of those below it: mount_setattr(2), Linux 5.12."""
+    flags = 0x1000 | 0x8000  # as they are shown
+    wanted = explain.Raw(f"{{attr_set={explain.show(attributes)}, attr_clr=0, propagation=0, userns_fd=0}}")
+    shown = (mount, "", explain.Raw("AT_EMPTY_PATH|AT_RECURSIVE"), wanted, 32)
+    _call("mount_setattr", mount, "", flags, struct.pack("4Q", attributes, 0, 0, 0), 32, shown=shown)
+
+
+def move_mount(mount: int, path: str) -> None:
+    """Attach a mount held by a descriptor at `path`: move_mount(2)."""
+    shown = (mount, "", explain.Raw("AT_FDCWD"), path, explain.Raw("MOVE_MOUNT_F_EMPTY_PATH"))
+    _call("move_mount", mount, "", AT_FDCWD, path, 0x4, shown=shown)
+
+
+def pivot_root(new_root: str, put_old: str) -> None:
+    """pivot_root(2): make `new_root` the root of the mount namespace, the old root a mount on `put_old`."""
+    _call("pivot_root", new_root, put_old)
+
+
+def chdir(path: str) -> None:
+    """chdir(2)."""
+    told("chdir", [path], os.chdir, path)
+
+
+def chroot(path: str) -> None:
+    """chroot(2), and into it: a working directory left outside is the way out."""
+    told("chroot", [path], os.chroot, path)
+    chdir("/")
+
+
+def mknod(path: str, major: int, minor: int) -> None:
+    """Make a character device that everybody may read and write: mknod(2)."""
+    device = f"makedev({major:#x}, {minor:#x})".replace("0x0", "0")
+    shown = [path, explain.Raw("S_IFCHR|0666"), explain.Raw(device)]
+    told("mknod", shown, os.mknod, path, stat.S_IFCHR | 0o666, os.makedev(major, minor))
+
+
+def symlink(target: str, path: str) -> None:
+    """symlink(2)."""
+    told("symlink", [target, path], os.symlink, target, path)
+
+
+def bounding_set() -> list[int]:
+    """The numbers of the capabilities that this process could still get: PR_CAPBSET_READ in prctl(2)."""
+    answers = [_libc.prctl(23, number, 0, 0, 0) for number in range(64)]  # -1: the kernel knows of no such one
+    return [number for number, answer in enumerate(answers) if answer == 1]
+
+
+CAPABILITY_HEADER = struct.pack("=Ii", 0x20080522, 0)  # version 3, this process
+
+
+def capget() -> set[int]:
+    """The capabilities permitted to this process, by number: capget(2)."""
+    data = ctypes.create_string_buffer(24)
+    _libc.capget(CAPABILITY_HEADER, data)
+    _, low, _, _, high, _ = struct.unpack("=6I", data)  # effective, permitted, inheritable, 32 bits of each at a time
+    return {number for number in range(64) if (high << 32 | low) >> number & 1}
+
+
+def capset(kept: dict[int, str]) -> None:
+    """Have these capabilities (number: name) and no others: capset(2). The kernel wants them as two 32-bit words."""
+    mask = sum(1 << number for number in kept)
+    words = [(mask >> shift & 0xFFFFFFFF) for shift in (0, 32)]
+    data = struct.pack(
+        "=6I", *(value for word in words for value in (word, word, 0))
+    )  # effective, permitted, inheritable
+    names = "|".join(f"1<<{name}" for name in kept.values())
+    shown = (
+        explain.Raw("{version=_LINUX_CAPABILITY_VERSION_3, pid=0}"),
+        explain.Raw(f"{{effective={names}, permitted={names}, inheritable=0}}"),
+    )
+    _call("capset", CAPABILITY_HEADER, data, shown=shown)
+
+
+def sethostname(name: str) -> None:
+    """sethostname(2), for the UTS namespace of the caller."""
+    _call("sethostname", name, len(name))
+
+
+def prctl(operation: PR, argument: int, name: str) -> None:
+    """prctl(2), for the operations that take one number, which strace calls by its `name`."""
+    _call("prctl", operation, argument, 0, 0, 0, shown=(explain.Raw(operation.name), explain.Raw(name)))
+
+
+def close_range(first: int, last: int) -> None:
+    """Close every descriptor from `first` to `last`, both included: close_range(2), Linux 5.9."""
+    _call("close_range", ctypes.c_uint(first), ctypes.c_uint(last), 0, shown=(first, last, 0))
+
+
+def told(name: str, shown: Sequence[object], function: Callable[..., object], *args: object) -> None:
+    """Make a system call that Python has, and tell of it under the kernel's `name`, whether it succeeds or not."""
+    try:
+        function(*args)
+    except OSError as error:
+        explain.call(name, shown, -1, error.errno or 0)
+        raise OSError(error.errno, f"{name}({', '.join(map(explain.show, shown))}): {error.strerror}") from None
+    explain.call(name, shown)
+
+
+def mkdir(path: str | os.PathLike[str], mode: int = 0o777) -> None:
+    """mkdir(2)."""
+    told("mkdir", [path, explain.Raw(f"0{mode:o}")], os.mkdir, path, mode)
+
+
+def rmdir(path: str | os.PathLike[str]) -> None:
+    """rmdir(2)."""
+    told("rmdir", [path], os.rmdir, path)
+
+
+def rename(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """rename(2)."""
+    told("rename", [source, target], os.rename, source, target)
+
+
+def write_file(path: str | os.PathLike[str], text: str) -> None:
+    """Write to a file of the kernel's (in /proc or /sys): one write(2) to a file that exists, never a new one."""
+    explain.line(f"echo {text} > {os.fspath(path)}")
+    fd = os.open(path, os.O_WRONLY)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+def lock(directory: Path, shared: bool = False, wait: bool = True) -> int:
+    """Lock a directory: flock(2). The kernel lets go when the descriptor returned is closed, or its process dies.
+
+    Raises BlockingIOError if somebody holds it and we are not to `wait`.
+    """
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+@contextmanager
+def locked(directory: Path, shared: bool = False, wait: bool = True) -> Iterator[None]:
+    """Hold a directory's lock."""
+    held = lock(directory, shared, wait)
+    try:
+        yield
+    finally:
+        os.close(held)

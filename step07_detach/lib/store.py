@@ -1,0 +1,132 @@
+"""Where the runtime keeps what outlives a command: JSON files and directories, with no daemon to look after them.
+
+Any command may be killed at any instant. So what takes time is made in a directory in `tmp/`, and renamed into
+place when it is whole. Its maker holds it locked; what lies there unlocked has no maker any more and is swept away.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from . import linux
+from .errors import ContainerError
+
+
+@cache
+def root() -> Path:
+    """The store: $MYDOCKER_ROOT, else /var/lib/mydocker, without root $XDG_DATA_HOME/mydocker.
+
+    A relative path counts from where we were started, wherever we have moved since.
+    """
+    if chosen := os.environ.get("MYDOCKER_ROOT"):
+        return Path(chosen).absolute()
+    if os.geteuid() == 0:
+        return Path("/var/lib/mydocker")
+    data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    if data.startswith("~"):
+        raise ContainerError("you have no home directory to keep images in: set MYDOCKER_ROOT to a directory")
+    return Path(data) / "mydocker"
+
+
+def folder(name: str) -> Path:
+    """A directory of the store, made if missing.
+
+    Nobody else may enter the store: an image's setuid programs would be theirs to run.
+    """
+    if not root().exists():
+        with suppress(FileExistsError):
+            root().mkdir(parents=True)
+            root().chmod(0o700)
+    (root() / name).mkdir(exist_ok=True)
+    return root() / name
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds, or an empty dict if there is no such file."""
+    try:
+        value = json.loads(path.read_text())
+        if not isinstance(value, dict):
+            raise ValueError("not an object")
+        return value
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise ContainerError(f"{path} is damaged ({error}): mend it by hand, or remove it") from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a JSON file as a whole: a reader sees the old one or the new one, never a half."""
+    half = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        half.write_text(json.dumps(value, indent=2) + "\n")
+        half.rename(path)
+    finally:
+        half.unlink(missing_ok=True)
+
+
+def only_one(beginning: str, ids: list[str], what: str) -> str | None:
+    """The id that begins so, None if there is none. Raises ContainerError if there are several of `what`."""
+    matching = sorted(id for id in ids if id.startswith(beginning))
+    if len(matching) > 1:
+        raise ContainerError(f"{beginning!r}: several {what} begin so: {', '.join(matching)}")
+    return matching[0] if matching else None
+
+
+@contextmanager
+def owned(kind: str, name: str) -> Iterator[Path]:
+    """A new directory `kind`/`name` of our own: locked as long as we live, removed at the end if it is still there."""
+    parent = folder(kind)
+    with linux.locked(parent):  # nobody may sweep it before we have locked it
+        sweep(parent)
+        (parent / name).mkdir()
+        held = linux.lock(parent / name, shared=True)
+    try:
+        yield parent / name
+    finally:
+        os.close(held)
+        with suppress(FileNotFoundError), linux.locked(parent / name):  # once nobody else, as a commit, holds it
+            remove(parent / name)
+
+
+def is_held(directory: Path) -> bool:
+    """Whether somebody holds this directory: as the runtime does with a container's."""
+    try:
+        with linux.locked(directory, wait=False):
+            return False
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+
+
+def sweep(parent: Path) -> None:
+    """Remove what commands that were killed have left in `parent`."""
+    for leftover in parent.iterdir():
+        with suppress(BlockingIOError, FileNotFoundError), linux.locked(leftover, wait=False):
+            remove(leftover)  # neither being made, nor just finished
+
+
+def remove(top: Path) -> None:
+    """Remove a directory tree, also where directories are read-only or nested deeper than a path can say.
+
+    Every directory is emptied of its own subdirectories by moving them up beside it; so no path grows long.
+    """
+    with suppress(FileNotFoundError):
+        top.chmod(0o700)
+        while folders := [Path(entry) for entry in os.scandir(top) if entry.is_dir(follow_symlinks=False)]:
+            for folder in folders:
+                folder.chmod(0o700)
+                for entry in list(os.scandir(folder)):
+                    if entry.is_dir(follow_symlinks=False):
+                        os.chmod(entry, 0o700)  # a directory that moves has its `..` rewritten
+                        os.rename(entry, top / f".removing-{os.urandom(8).hex()}")
+                    else:
+                        os.unlink(entry)
+                folder.rmdir()
+        for entry in list(os.scandir(top)):
+            os.unlink(entry)
+        top.rmdir()

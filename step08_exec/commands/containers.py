@@ -1,0 +1,140 @@
+"""Containers on record: `ps`, `logs`, `stop`, `kill`, `rm`, `wait`."""
+
+import re
+import shlex
+import signal
+import sys
+from collections.abc import Callable
+from itertools import groupby
+from operator import attrgetter
+from typing import Annotated
+
+import typer
+
+from .. import records
+from ..lib.errors import ContainerError
+from ..lib.output import ago, each, print_table
+from ..records import ending, log
+from ..records.record import Record
+from . import filters
+
+app = typer.Typer()
+Containers = Annotated[list[str], typer.Argument(metavar="CONTAINER...", help="Names or ids, or beginnings of these.")]
+AContainer = Annotated[str, typer.Argument(metavar="CONTAINER", help="Its name or id, or the beginning of that.")]
+
+
+@app.command()
+def ps(
+    every: Annotated[bool, typer.Option("-a", "--all", help="Also those that have ended.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print ids alone.")] = False,
+    only: Annotated[
+        list[str] | None, typer.Option("-f", "--filter", metavar="KEY=VALUE", help=f"KEY: {', '.join(filters.KEYS)}.")
+    ] = None,
+) -> None:
+    """List the containers."""
+    wanted = filters.parse(only or [])
+    found = [one for one in records.listing(every or "status" in wanted) if filters.fits(one, wanted)]
+    if quiet:
+        print(*(one.id for one in found), sep="\n", end="\n" if found else "")
+        return
+    rows = [
+        [
+            one.id,
+            one.config["image"],
+            shlex.join(one.config["command"]).encode("unicode_escape").decode(),
+            f"{ago(one.config['created'])} ago",
+            status_line(one),
+            one.name,
+        ]
+        for one in found
+    ]
+    print_table(["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "NAMES"], rows)
+
+
+def status_line(one: Record) -> str:
+    """The STATUS column."""
+    if one.running:
+        return f"Up {ago(one.state['started'])}"
+    if one.status == "exited":
+        return f"Exited ({one.state['exit_code']}) {ago(one.state['finished'])} ago"
+    return "Created"
+
+
+@app.command()
+def logs(
+    reference: AContainer,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the container ends.")] = False,
+    tail: Annotated[str, typer.Option("-n", "--tail", metavar="N", help="Only the last N lines.")] = "all",
+    timestamps: Annotated[bool, typer.Option("-t", "--timestamps", help="When each line was written.")] = False,
+) -> None:
+    """Show what a container has written."""
+    if tail != "all" and not re.fullmatch(r"\d{1,18}", tail, re.ASCII):
+        raise ContainerError(f"--tail {tail!r}: a number of lines, or all")
+    outputs = {b"stdout": sys.stdout.buffer, b"stderr": sys.stderr.buffer}
+    begins = dict.fromkeys(outputs, True)  # whether the next piece of a stream begins a line
+    for pieces in log.read(records.get(reference), None if tail == "all" else int(tail), follow):
+        for stream, group in groupby(pieces, attrgetter("stream")):
+            for piece in group:
+                stamp = piece.time + b" " if timestamps and begins[stream] else b""
+                outputs[stream].write(stamp + piece.text)
+                begins[stream] = piece.whole
+            outputs[stream].flush()  # before anything is written to the other
+
+
+@app.command()
+def stop(
+    references: Containers,
+    patience: Annotated[
+        int, typer.Option("-t", "--time", metavar="SECONDS", min=0, max=10**6, help="How long before it is killed.")
+    ] = 10,
+) -> int:
+    """Ask containers to end (SIGTERM), and kill those that do not."""
+    return each_container(references, lambda one: ending.stop(one, patience))
+
+
+@app.command()
+def kill(
+    references: Containers,
+    name: Annotated[str, typer.Option("-s", "--signal", help="Another signal: a name or number.")] = "KILL",
+) -> int:
+    """Send a signal to containers."""
+    number = parse_signal(name)
+    return each_container(references, lambda one: ending.send_signal(one, number))
+
+
+@app.command()
+def rm(
+    references: Containers,
+    force: Annotated[bool, typer.Option("-f", "--force", help="Also those that run: they are killed.")] = False,
+    _: Annotated[
+        bool, typer.Option("-v", "--volumes", help="As in Docker; named volumes stay, others are none.")
+    ] = False,
+) -> int:
+    """Remove containers, with their logs and layers."""
+    return each_container(references, lambda one: ending.remove(one, force))
+
+
+@app.command("wait")
+def wait_(references: Containers) -> int:
+    """Wait until containers have ended; print their exit codes."""
+    return each(references, lambda reference: print(ending.wait(records.get(reference)), flush=True))
+
+
+def each_container(references: list[str], action: Callable[[Record], None]) -> int:
+    """Do something with each container, and print the word by which it was called."""
+
+    def act(reference: str) -> None:
+        action(records.get(reference))
+        print(reference, flush=True)
+
+    return each(references, act)
+
+
+def parse_signal(text: str) -> int:
+    """A signal's number, from a name with or without SIG, or a number."""
+    name = text.upper() if text.upper().startswith("SIG") else f"SIG{text.upper()}"
+    numbers = {each.name: each.value for each in signal.Signals} | {str(n): n for n in signal.valid_signals()}
+    number = numbers.get(text, numbers.get(name))
+    if number is None:
+        raise ContainerError(f"--signal {text!r}: a name such as TERM, or a number up to {max(signal.valid_signals())}")
+    return number

@@ -1,0 +1,54 @@
+"""`exec`."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import environment, exec, records
+from ..lib import explain
+from ..lib.errors import ContainerError
+from .containers import AContainer
+
+app = typer.Typer()
+Variables = Annotated[
+    list[str] | None,
+    typer.Option("-e", "--env", metavar="K=V", help="A variable for the command; K alone: with the value it has here."),
+]
+VariableFiles = Annotated[list[Path] | None, typer.Option("--env-file", metavar="FILE", help="Many, one on a line.")]
+
+
+@app.command("exec", context_settings={"allow_interspersed_args": False})
+def exec_(
+    reference: AContainer,
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND [ARG]...", help="The program and its arguments.")],
+    interactive: Annotated[bool, typer.Option("-i", "--interactive", help="Keep standard input open.")] = False,
+    tty: Annotated[bool, typer.Option("-t", "--tty", help="Give the command a terminal.")] = False,
+    env: Variables = None,
+    env_file: VariableFiles = None,
+    workdir: Annotated[str, typer.Option("-w", "--workdir", help="Where it begins.  [default: the container's]")] = "",
+    user: Annotated[str, typer.Option("-u", "--user", help="USER[:GROUP].  [default: the container's]")] = "",
+    tell: Annotated[bool, typer.Option("--explain", help="Show each system call.")] = False,
+) -> int:
+    """Run a command in a running container."""
+    if tell:
+        explain.enable()
+    if interactive and tty and not os.isatty(0):
+        raise ContainerError("-it needs a terminal as standard input, and this is none: leave out -t")
+    environment.check_workdir(workdir)
+    variables = environment.parse(env_file or [], env or [])
+    record = records.get(reference)
+    own = exec.made_with(record)
+    config = replace(
+        own,
+        command=command,
+        interactive=interactive,
+        tty=tty,
+        workdir=workdir or own.workdir,
+        user=user or own.user,
+        env=own.env | variables,
+        detach=False,
+    )
+    return exec.run(record, config)

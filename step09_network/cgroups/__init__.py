@@ -1,0 +1,178 @@
+"""Limits on memory, CPU time and processes: cgroups(7), version 2, and version 1 where that is what there is.
+
+A container gets a directory `mydocker/<id>` in each tree of cgroups. Its limits are files there, and the container's
+processes are members. Version 2 has one tree, and init is born in it; version 1 has one for each controller, and init
+moves itself.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..lib import linux
+from ..lib.errors import ContainerError, complain
+from . import v1, v2
+from .hierarchy import Hierarchy, make_directory
+from .limits import Limits, parse_list
+
+SWAP = ("memory.swap.max", "memory.memsw.limit_in_bytes")
+
+
+@dataclass(frozen=True)
+class Cgroup:
+    """A container's cgroup: a directory in each tree, locked by the runtime as long as it lives."""
+
+    name: str
+    trees: list[Hierarchy]
+    locks: list[int] = field(default_factory=list)
+
+    @property
+    def directories(self) -> list[Path]:
+        """Where it is, one directory for each tree."""
+        return [tree.base / self.name for tree in self.trees]
+
+    @property
+    def birthplace(self) -> int | None:
+        """The directory in version 2's tree, if there is one, as a descriptor: a process can be born in it."""
+        return next((lock for tree, lock in zip(self.trees, self.locks, strict=True) if tree.version == 2), None)
+
+    def enter(self) -> None:
+        """Move the caller into the directories of version 1.
+
+        A thread that writes 0 to `tasks` is moved at once. To move another process, by its PID in `cgroup.procs`, the
+        kernel has to keep all processes of the machine from forking meanwhile: that takes some 10 milliseconds.
+        """
+        for directory in (tree.base / self.name for tree in self.trees if tree.version == 1):
+            linux.write_file(directory / "tasks", "0")
+
+    def complain_of_memory(self) -> None:
+        """Tell the user if the kernel killed a process in here for want of memory: 137 alone does not say why."""
+        counters = (path / name for path in self.directories for name in ("memory.events", "memory.oom_control"))
+        lines = [line for counter in counters if counter.exists() for line in counter.read_text().splitlines()]
+        if any(line.startswith("oom_kill ") and line != "oom_kill 0" for line in lines):
+            complain(
+                "the container used up its memory limit, and the kernel killed a process in it: give it more with -m"
+            )
+
+
+@contextmanager
+def created(name: str, limits: Limits) -> Iterator[Cgroup]:
+    """A cgroup with these limits; afterwards it is gone, with all that was left in it.
+
+    Raises ContainerError, before anything has started, for a limit that this machine cannot give.
+    """
+    trees = find_trees()
+    check(limits, trees)
+    cgroup = Cgroup(name, trees)
+    try:
+        if trees:
+            with linux.locked(trees[0].base):  # nobody may sweep a directory that its maker has not locked yet
+                sweep(trees)
+                for directory in cgroup.directories:
+                    make_directory(directory)
+                    cgroup.locks.append(linux.lock(directory))
+        for tree, directory in zip(trees, cgroup.directories, strict=True):
+            apply(limits, tree, directory)
+        yield cgroup
+    finally:
+        for directory in cgroup.directories:
+            remove(directory)
+        for lock in cgroup.locks:
+            os.close(lock)
+
+
+def find_trees() -> list[Hierarchy]:
+    """Every tree with a controller of ours in which we may make directories, our `mydocker` in each made."""
+    return v2.find() + v1.find()
+
+
+def check(limits: Limits, trees: list[Hierarchy]) -> None:
+    """Raise ContainerError for a limit that no controller here could keep."""
+    for controller in {controller for controller, _, value in v2.settings(limits) if value}:
+        tree = next((tree for tree in trees if controller in tree.controllers), None)
+        if tree is None:
+            raise ContainerError(f"there is no cgroup controller {controller!r} here to keep that limit: {v2.remedy()}")
+        if limits.cpuset_cpus and controller == "cpuset":
+            usable = processors_of(tree)
+            if not (wanted := parse_list(limits.cpuset_cpus)) or not wanted <= usable:
+                raise ContainerError(
+                    f"--cpuset-cpus {limits.cpuset_cpus!r}: a list such as 0-1,3 out of {sorted(usable)}"
+                )
+
+
+def processors_of(tree: Hierarchy) -> set[int]:
+    """The processors that containers may be given at all."""
+    files = [tree.base / name for name in ("cpuset.cpus.effective", "cpuset.effective_cpus")]
+    return parse_list(next(file for file in files if file.exists()).read_text())
+
+
+def apply(limits: Limits, tree: Hierarchy, directory: Path) -> None:
+    """Write the limits that this tree keeps into the container's directory."""
+    if tree.version == 1:
+        v1.give_processors(directory)
+    for controller, file, value in (v1 if tree.version == 1 else v2).settings(limits):
+        no_swap = file in SWAP and not (directory / file).exists()  # this kernel does not count it
+        if value and controller in tree.controllers and not no_swap:
+            linux.write_file(directory / file, str(value))
+
+
+def sweep(trees: list[Hierarchy]) -> None:
+    """Remove the cgroups of runtimes that were killed: those whose lock nobody holds."""
+    for directory in (entry for tree in trees for entry in tree.base.iterdir() if entry.is_dir()):
+        with suppress(BlockingIOError, FileNotFoundError):
+            held = linux.lock(directory, wait=False)
+            remove(directory)
+            os.close(held)
+
+
+def remove(directory: Path) -> None:
+    """Remove a cgroup with the cgroups below it, killing what is still in there.
+
+    rmdir(2) says EBUSY until the last process has been reaped, which is not in our hands: so try for a while.
+    """
+    for _ in range(200):
+        try:
+            linux.rmdir(directory)
+            return
+        except FileNotFoundError:
+            return
+        except OSError:
+            for below, _, _ in os.walk(directory, topdown=False):
+                kill_all(Path(below))
+                if Path(below) != directory:
+                    with suppress(OSError):
+                        linux.rmdir(below)
+        time.sleep(0.01)
+    complain(f"{directory}: still in use, so it is left for the next run to remove")
+
+
+def kill_all(directory: Path) -> None:
+    """Kill every process in a cgroup."""
+    with suppress(OSError):  # gone meanwhile
+        for pid in map(int, (directory / "cgroup.procs").read_text().split()):
+            if pid:  # 0: a process outside our PID namespace; to kill(2) it would mean our own group
+                os.kill(pid, signal.SIGKILL)
+
+
+@contextmanager
+def existing(name: str) -> Iterator[Cgroup]:
+    """A running container's cgroup, for one more process, in the trees in which it has one.
+
+    Raises FileNotFoundError if it has just gone.
+    """
+    with ExitStack() as cleanup:
+        cgroup = Cgroup(name, [tree for tree in find_trees() if (tree.base / name).is_dir()])
+        for directory in cgroup.directories:
+            cgroup.locks.append(os.open(directory, os.O_RDONLY))
+            cleanup.callback(os.close, cgroup.locks[-1])
+        yield cgroup
+
+
+def remove_all(name: str) -> None:
+    """Remove a container's directories, if they are there."""
+    for directory in Cgroup(name, find_trees()).directories:
+        remove(directory)

@@ -1,0 +1,95 @@
+"""`network create`, `ls`, `inspect`, `rm`, `connect`, `disconnect`."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from .. import namespaces, records
+from .. import network as networks
+from ..lib.errors import ContainerError
+from ..lib.output import each, print_table
+from ..network import model
+from ..records import process
+from .containers import AContainer
+
+app = typer.Typer()
+network = typer.Typer(help="Networks for containers.", rich_markup_mode=None)
+app.add_typer(network, name="network")
+Networks = Annotated[list[str], typer.Argument(metavar="NETWORK...", help="Names of networks.")]
+ANetwork = Annotated[str, typer.Argument(metavar="NETWORK", help="The network's name.")]
+
+
+@network.command("create")
+def create_network(
+    name: Annotated[str, typer.Argument(help="What to call it.")],
+    subnet: Annotated[str, typer.Option(metavar="CIDR", help="Its addresses.  [default: some that nobody uses]")] = "",
+    driver: Annotated[str, typer.Option("-d", "--driver", help="What it is made of.")] = "bridge",
+) -> None:
+    """Make a networks."""
+    only_root()
+    print(networks.create(name, subnet, driver).id)
+
+
+@network.command("ls")
+def list_networks(quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print ids alone.")] = False) -> None:
+    """List the networks."""
+    found = model.every()
+    if quiet:
+        print(*(one.id for one in found), sep="\n", end="\n" if found else "")
+        return
+    print_table(
+        ["NETWORK ID", "NAME", "DRIVER", "SUBNET"], [[one.id, one.name, one.driver, one.subnet] for one in found]
+    )
+
+
+@network.command("inspect")
+def inspect_networks(names: Networks) -> int:
+    """Show all that is on record of networks, as JSON."""
+    found: list[object] = []
+    failed = each(names, lambda name: found.append(networks.described(model.get(name))))
+    print(json.dumps(found, indent=4))
+    return failed
+
+
+@network.command("rm")
+def remove_networks(names: Networks) -> int:
+    """Remove networks that no container is on."""
+    only_root()
+
+    def remove(name: str) -> None:
+        networks.remove(name)
+        print(name)
+
+    return each(names, remove)
+
+
+@network.command("connect")
+def connect(
+    name: ANetwork,
+    reference: AContainer,
+    ip: Annotated[str, typer.Option(help="Its address there.  [default: the lowest that is free]")] = "",
+) -> None:
+    """Connect a running container to one more networks."""
+    only_root()
+    found = records.get(reference)
+    if process.send(found.state, 0):
+        raise ContainerError(f"{found.name}: it is not running")
+    if found.config["network"] == "host":
+        raise ContainerError(f"{found.name}: it runs on the host's own network, which gets no cables from us")
+    with networks.namespace_of(found.state["pid"]) as namespace:
+        networks.connect(name, found.id, found.name, namespace, ip)
+
+
+@network.command("disconnect")
+def disconnect(name: ANetwork, reference: AContainer) -> None:
+    """Take a running container off a networks."""
+    only_root()
+    found = records.get(reference)
+    networks.disconnect(name, found.id, found.name)
+
+
+def only_root() -> None:
+    """Networks are the host's."""
+    if namespaces.ROOTLESS:
+        raise ContainerError("networks are made on the host, which only root may do: try it with sudo")

@@ -1,0 +1,80 @@
+"""What commands print: tables, progress, units."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from .errors import ContainerError, complain
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def each(words: list[str], action: Callable[[str], None]) -> int:
+    """Do something for each word, also when it fails for another. Returns 1 if it failed for any."""
+    failed = 0
+    for word in words:
+        try:
+            action(word)
+        except ContainerError as error:
+            complain(str(error))
+            failed = 1
+    return failed
+
+
+def print_table(titles: list[str], rows: list[list[str]]) -> None:
+    """Columns: Rich's on a terminal, in a pipe plain ones in which nothing is cut."""
+    if sys.stdout.isatty():
+        from rich.console import Console  # slow to import, so only where it is seen
+
+        Console().print(rich_table(titles, rows))
+        return
+    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
+    for row in (titles, *rows):
+        print("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def rich_table(titles: list[str], rows: list[list[str]]) -> "Table":
+    """Columns for a terminal. What is in them is text, brackets included, and never Rich's markup."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*titles, box=None)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar on standard error while something long is done, if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        bar = bars.add_task(title, total=None)
+        yield lambda done, total: bars.update(bar, completed=done, total=total)
+
+
+def ago(then: float) -> str:
+    """How long ago a time (seconds since 1970) was, in its largest unit, as Docker words it."""
+    seconds = max(0, int(time.time() - then))
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if count := seconds // length:
+            return f"{count} {unit}{'s' * (count > 1)}"
+    return f"{seconds} second{'s' * (seconds != 1)}"
+
+
+def in_units(size: float) -> str:
+    """Bytes for people, in powers of 1000 as Docker prints them: 4.26MB."""
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g}{unit}"
+        size /= 1000
+    return f"{size:.3g}GB"

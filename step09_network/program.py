@@ -1,0 +1,50 @@
+"""The command: found as a shell would find it, and executed (execve(2))."""
+
+import os
+from typing import NoReturn
+
+from .lib import explain
+from .lib.errors import ContainerError
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def execute(command: list[str], env: dict[str, str]) -> NoReturn:
+    """Become `command`. Raises ContainerError 127 if there is no such program, 126 if it cannot run."""
+    path = find(command[0], env["PATH"])
+    settings = [f"{name}={value}" for name, value in env.items()]
+    explain.line(f"execve({', '.join(map(explain.show, (path, command, settings)))})")
+    try:
+        os.execve(path, command, env)
+    except FileNotFoundError:
+        raise ContainerError(f"{path}: the interpreter or loader that it names was not found", 127) from None
+    except OSError as error:
+        raise ContainerError(f"{path}: cannot be executed: {error.strerror}", 126) from None
+
+
+def refuse_ourselves(path: str, depth: int = 0) -> None:
+    """Raise ContainerError if to execute `path` would be to execute /proc/self/exe: the host's Python, as we still are.
+
+    A link can lead there, and so can the first line of a script. Whoever executes it holds a descriptor of a file
+    outside, which he could write to when nobody executes it any more (CVE-2019-5736, runc's). That is the second lock:
+    the runtime executes it as long as the container lives, and Linux (but for 6.11 and 6.12) then refuses with ETXTBSY.
+    """
+    if os.path.samefile(path, "/proc/self/exe"):
+        raise ContainerError(f"{path}: that is the runtime itself, a program outside the container", 126)
+    with open(path, "rb") as file:
+        first = file.read(256).split(b"\n")[0]
+    interpreter = first[2:].split()[:1] if first.startswith(b"#!") else []
+    if interpreter and os.path.isfile(interpreter[0]) and depth < 5:  # the kernel follows no further, either
+        refuse_ourselves(os.fsdecode(interpreter[0]), depth + 1)
+
+
+def find(name: str, path: str) -> str:
+    """Where the program `name` is, in the container's own PATH and root."""
+    candidates = [name] if "/" in name else [f"{folder}/{name}" for folder in path.split(":") if name]
+    found = [candidate for candidate in candidates if os.path.exists(candidate)]
+    for candidate in found:
+        if os.path.isfile(candidate) and os.access(candidate, os.X_OK):
+            return candidate
+    if found:
+        raise ContainerError(f"{found[0]}: permission denied: not an executable file", 126)
+    raise ContainerError(f"{name!r}: command not found in the container", 127)
