@@ -35,6 +35,8 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+pytestmark = pytest.mark.same("commands/image.py", "images/archive.py", "images/tree.py", "child.py")
+
 OURS = pytest.mark.ours_alone("Podman words it differently")
 
 
