@@ -13,7 +13,7 @@ import select
 import signal
 import socket
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -98,9 +98,14 @@ def start(what: Callable[[socket.socket], object], flags: CLONE = CALLERS_OWN, w
             ours.close()  # or the child would never see it end
             explain.i_am(who)
             do(what, its)
-    child = Child(pid, os.pidfd_open(pid), ours)
-    if flags & CLONE.CLONE_NEWUSER:
-        namespaces.map_caller_to_root(pid)
+    try:
+        child = Child(pid, os.pidfd_open(pid), ours)
+        if flags & CLONE.CLONE_NEWUSER:
+            namespaces.map_caller_to_root(pid)
+    except BaseException:
+        ours.close()  # the child waits for us; now it ends, and lets go of the locks that it has inherited
+        os.waitpid(pid, 0)
+        raise
     return child
 
 
@@ -143,14 +148,13 @@ def guarded(undo: Callable[[], object], needs: int) -> Iterator[None]:
         channel.recv(1)
         undo()
 
-    guard = start(watch)
-    guard.go()
-    try:
-        yield
-    finally:
-        guard.channel.close()
-        guard.wait()
-        guard.close()
+    with closing(start(watch)) as guard:
+        guard.go()
+        try:
+            yield
+        finally:
+            guard.channel.close()
+            guard.wait()
 
 
 def close_all_but(keep: Iterable[int]) -> None:
