@@ -92,19 +92,18 @@ def start(what: Callable[[socket.socket], object], flags: CLONE = CALLERS_OWN, w
     --explain tells of it and what it does under the name `who`; of a child without a name it tells nothing.
     """
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with its, signals_blocked(), namespaces.refusal_explained():
-        pid = linux.clone(flags) if who else os.fork()
-        if pid == 0:
-            ours.close()  # or the child would never see it end
-            explain.i_am(who)
-            do(what, its)
     try:
+        with its, signals_blocked(), namespaces.refusal_explained():
+            pid = linux.clone(flags) if who else os.fork()
+            if pid == 0:
+                ours.close()  # or the child would never see it end
+                explain.i_am(who)
+                do(what, its)
         child = Child(pid, os.pidfd_open(pid), ours)
         if flags & CLONE.CLONE_NEWUSER:
             namespaces.map_caller_to_root(pid)
-    except BaseException:
-        ours.close()  # the child waits for us; now it ends, and lets go of the locks that it has inherited
-        os.waitpid(pid, 0)
+    except BaseException:  # a signal perhaps, which had to wait until here
+        ours.close()  # then the child ends, and lets go of the locks that it has inherited
         raise
     return child
 
