@@ -94,7 +94,7 @@ def passing_mounts() -> list[str]:
 
 
 def in_memory() -> bool:
-    """Whether the worker's files can be kept in memory: where there is much, and since Linux 6.6 has user.* attributes."""
+    """Whether the worker's files can be kept there: if there is much, and since Linux 6.6, with user.* attributes."""
     release = tuple(map(int, os.uname().release.split("-")[0].split(".")[:2]))
     return release >= (6, 6) and os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") > 8 << 30
 
@@ -132,9 +132,8 @@ class OwnHost:
         script = ["sh", "-ec", SCRIPT, "sh", *passing_mounts()]
         subprocess.run(script, input=remounted, text=True, check=True, timeout=60)
         if in_memory():
-            subprocess.run(
-                ["mount", "-t", "tmpfs", "-o", "mode=755", "tests", session.worker()], check=True, timeout=60
-            )
+            words = ["mount", "-t", "tmpfs", "-o", "mode=755", "tests", session.worker()]
+            subprocess.run(words, check=True, timeout=60)
         if [tree.kind for tree in self.moved] == ["cgroup2"]:  # deeper, now that the top we see is the new one
             deeper = self.moved[0].place / "worker"
             deeper.mkdir()
