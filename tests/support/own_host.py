@@ -132,7 +132,7 @@ class OwnHost:
         script = ["sh", "-ec", SCRIPT, "sh", *passing_mounts()]
         subprocess.run(script, input=remounted, text=True, check=True, timeout=60)
         if in_memory():
-            words = ["mount", "-t", "tmpfs", "-o", "mode=755", "tests", session.worker()]
+            words = ["mount", "-t", "tmpfs", "-o", "mode=755", "tests", str(session.worker())]
             subprocess.run(words, check=True, timeout=60)
         if [tree.kind for tree in self.moved] == ["cgroup2"]:  # deeper, now that the top we see is the new one
             deeper = self.moved[0].place / "worker"
