@@ -17,7 +17,7 @@ from .lib import explain
 from .lib.errors import PROGRAM, ContainerError, complain, sentence
 from .lib.words import advice, without_values
 from .network import ports
-from .network.model import MODES
+from .network.model import MODES, PortMapping
 from .records import new
 
 WORDS_AS_TYPED = {"allow_interspersed_args": False}  # options end at the first word that is none
@@ -46,7 +46,7 @@ VariableFiles = Annotated[list[Path] | None, typer.Option("--env-file", metavar=
 
 @app.command(context_settings=WORDS_AS_TYPED)
 def run(
-    image: Annotated[str, typer.Argument(help="The image: its name[:tag] or id; or a directory.")],
+    image: Annotated[str, typer.Argument(help="The image, or a directory (./DIR, /DIR).")],
     command: Annotated[
         list[str] | None,
         typer.Argument(metavar="[COMMAND [ARG]...]", help="The program and its arguments.  [default: sh]"),
@@ -70,10 +70,10 @@ def run(
     volume: Annotated[
         list[str] | None, typer.Option("-v", "--volume", metavar="SRC:DST[:ro]", help="Show a path or volume at DST.")
     ] = None,
-    network_name: Annotated[
-        str,
+    network: Annotated[
+        list[str] | None,
         typer.Option("--network", metavar="NAME", help="A network, none or host.  [default: bridge; not root: none]"),
-    ] = "none" if namespaces.ROOTLESS else "bridge",
+    ] = None,
     ip: Annotated[str, typer.Option(help="Its address there.  [default: the lowest that is free]")] = "",
     publish: Annotated[
         list[str] | None,
@@ -94,7 +94,8 @@ def run(
             "-d and -t or -i: nobody stays who could hold the terminal's other end, or type; leave one out"
         )
     environment.check_workdir(workdir)
-    check_network(network_name, ip, publish or [])
+    networks = network or ["none" if namespaces.ROOTLESS else "bridge"]
+    published = check_network(networks, ip, publish or [])
     own_id = container.new_id()
     config = Config(
         id=own_id,
@@ -109,9 +110,9 @@ def run(
         env=environment.parse(env_file or [], env or []),
         volumes=volumes.parse(volume or []),
         name=new.check_name(name) if name else "",
-        network=network_name,
+        networks=networks,
         ip=ip,
-        ports=[ports.parse(text) for text in publish or []],
+        ports=published,
         detach=detach,
         remove=remove,
     )
@@ -122,12 +123,22 @@ def run(
     return container.run(config)
 
 
-def check_network(name: str, ip: str, publish: list[str]) -> None:
-    """Raise ContainerError for what does not go together."""
-    if namespaces.ROOTLESS and name != "none":
-        raise ContainerError(f"--network {name}: only root may connect a container to the host's network; leave it out")
-    if name in MODES and (ip or publish):
-        raise ContainerError(f"{'-p' if publish else '--ip'} needs a network: with --network {name} there is none")
+def check_network(names: list[str], ip: str, publish: list[str]) -> list[PortMapping]:
+    """The ports to publish. Raises ContainerError for what does not go together."""
+    published = ports.parse(publish)
+    if namespaces.ROOTLESS and names != ["none"]:
+        raise ContainerError(f"--network {names[0]}: only root may connect a container to the host's network")
+    if len({*names}) < len(names):
+        raise ContainerError(f"--network {max(names, key=names.count)}: given twice")
+    for mode in {*MODES} & {*names}:
+        if len(names) > 1:
+            raise ContainerError(f"--network {mode}: leave the other networks out, or this")
+        if ip:
+            raise ContainerError(f"--ip needs a network: with --network {mode} there is none")
+        if publish:
+            complain(f"-p is ignored: with --network {mode} there is nothing that ports could lead to")
+            return []
+    return published
 
 
 def check_hostname(name: str) -> str:

@@ -10,7 +10,7 @@ import socket
 from pathlib import Path
 from typing import NoReturn
 
-from . import capabilities, namespaces, overlay, program, rootfs, terminal, users, volumes
+from . import capabilities, namespaces, network, overlay, program, rootfs, terminal, users, volumes
 from .cgroups import Cgroup
 from .child import close_all_but
 from .config import Config
@@ -60,6 +60,8 @@ def set_up(config: Config, directory: Path, channel: socket.socket) -> None:
     """Furnish the namespaces. Each line needs those before it."""
     namespaces.make_mounts_private()
     picked = volumes.pick_up(config.volumes)
+    if config.network != "host":
+        network.let_users_in()
     rootfs.enter(overlay.mount(directory))
     volumes.put_down(config.volumes, picked)
     if config.network != "host":

@@ -9,12 +9,14 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from .. import namespaces
 from ..lib import linux, store
 from ..lib.errors import ContainerError
 from . import files, model
-from .ipam import allocate, free_subnet, parse_subnet
+from .ipam import allocate, free_subnet, hosts_in_use, parse_subnet
 from .model import DEFAULT, MODES, Endpoint, Namespace, Network, NetworkDriver, PortMapping, mac_of
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ def create(name: str, subnet: str = "", kind: str = "bridge") -> Network:
             raise ContainerError(f"network {name}: there is one of this name")
         others = {network.name: network.addresses for network in model.every()}
         routes = maker.used_subnets()
-        chosen = parse_subnet(subnet) if subnet else free_subnet([*others.values(), *routes])
+        chosen = parse_subnet(subnet) if subnet else free_subnet([*others.values(), *routes, *hosts_in_use()])
         for other, addresses in [*others.items(), *(("a route of this machine", route) for route in routes)]:
             if chosen.overlaps(addresses):
                 raise ContainerError(f"--subnet {chosen}: overlaps with {addresses}, {other}")
@@ -83,21 +85,28 @@ def sweep(network: Network) -> None:
 
 @contextmanager
 def connected(container_name: str, config: "Config", namespace: Namespace, ports: list[PortMapping]) -> Iterator[None]:
-    """Have a new container on its network as long as it runs."""
+    """Have a new container on its networks as long as it runs."""
     if config.network in MODES:
         yield
         return
     try:
-        if config.network == DEFAULT and model.load(DEFAULT) is None:
-            try:
-                create(DEFAULT)
-            except ContainerError:
-                if model.load(DEFAULT) is None:  # else somebody was faster
-                    raise
-        connect(config.network, config.id, container_name, namespace, config.ip, ports)
+        files.note_ports(store.folder("containers") / config.id, ports)
+        for name in config.networks:
+            connect(name, config.id, container_name, namespace, config.ip if name == config.network else "")
         yield
     finally:
         release(config.id)
+
+
+def get(name: str) -> Network:
+    """A network by its name or id; the default one is made at its first use. Raises ContainerError if there is none."""
+    if name == DEFAULT and model.load(DEFAULT) is None:
+        try:
+            create(DEFAULT)
+        except ContainerError:
+            if model.load(DEFAULT) is None:  # else somebody was faster
+                raise
+    return model.get(name)
 
 
 def connect(
@@ -106,10 +115,9 @@ def connect(
     container_name: str,
     namespace: Namespace,
     ip: str = "",
-    ports: list[PortMapping] | None = None,
 ) -> None:
     """Connect a container, given by its id, its name and its network namespace, to a network."""
-    maker = driver(model.get(network_name).driver)  # loaded before anybody has to wait for our lock
+    maker = driver(get(network_name).driver)  # loaded before anybody has to wait for our lock
     with linux.locked(store.folder("networks")):
         network = model.get(network_name)
         sweep(network)
@@ -117,14 +125,15 @@ def connect(
             raise ContainerError(f"{container_name}: it is on {network_name} already")
         address, interface = allocate(network, ip), free_interface(container)
         id, mac = os.urandom(6).hex(), mac_of(address)
-        endpoint = Endpoint(id, container, container_name, interface, address, mac, ports or [])
+        endpoint = Endpoint(id, container, container_name, interface, address, mac, [])
         network.endpoints[container] = endpoint
         network.save()
         try:
             maker.create(network)  # what is missing of it: after a reboot all
             maker.connect(network, endpoint, namespace)
+            lead_ports(container)
         except BaseException:
-            detach(network, container)
+            detach(model.get(network_name), container)
             raise
         tell_names(network, container)
 
@@ -156,6 +165,28 @@ def disconnect(network_name: str, container: str, container_name: str) -> None:
         if container not in network.endpoints:
             raise ContainerError(f"{container_name}: it is not on {network_name}")
         detach(network, container)
+        lead_ports(container)
+
+
+def lead_ports(container: str) -> None:
+    """Have a container's ports lead to one of its endpoints: the first, by which its answers leave.
+
+    The caller holds the lock of `networks`.
+    """
+    ports = files.ports_of(store.folder("containers") / container)
+    networks = sorted(networks_of(container), key=lambda network: network.endpoints[container].number)
+    for network in networks if ports else []:
+        endpoint = network.endpoints[container]
+        wanted = ports if network is networks[0] else []
+        if endpoint.ports != wanted:
+            network.endpoints[container] = replace(endpoint, ports=wanted)
+            network.save()
+            driver(network.driver).publish(network, ports)
+
+
+def published(container: str) -> list[str]:
+    """The ports of the host that lead to a container, as `ps` shows them."""
+    return [str(port) for network in networks_of(container) for port in network.endpoints[container].ports]
 
 
 def release(container: str) -> None:
@@ -178,6 +209,13 @@ def tell_names(network: Network, container: str) -> None:
         with suppress(OSError):  # it is just going
             known = [each for each in networks if member in each.endpoints]
             files.write_hosts(store.folder("containers") / member, known)
+
+
+def let_users_in() -> None:
+    """Allow all users of a container what its network namespace keeps for root: ports below 1024, and ping. ip(7)."""
+    linux.write_file("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")
+    groups = "0 0" if namespaces.ROOTLESS else "0 2147483647"  # without root there is but one
+    linux.write_file("/proc/sys/net/ipv4/ping_group_range", groups)
 
 
 @contextmanager

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from ..lib import linux, store
 from ..lib.errors import complain
-from . import nft
-from .model import Endpoint, Namespace, Network, mac_of
-from .netlink import RTA_DST, Netlink
+from . import conntrack, files, nft
+from .model import Endpoint, Namespace, Network, PortMapping, mac_of
+from .netlink import RTA_DST, RTA_GATEWAY, Netlink
 
 IPV4, IPV6 = Path("/proc/sys/net/ipv4"), Path("/proc/sys/net/ipv6")
 FORWARD = IPV4 / "ip_forward"
@@ -39,6 +39,7 @@ def create(network: Network) -> None:
             # change when a container ends, and the others would go on sending to the old one.
             host.add_bridge(bridge, mac_of(network.gateway))
         if not is_up:  # the last that is done with it
+            warn_of_iptables(network)
             close(bridge)
             host.add_address(network.on_link(network.gateway), bridge)
             # Without this the kernel drops what comes from 127.0.0.1 and is to leave by a real device: a program here
@@ -54,16 +55,17 @@ def create(network: Network) -> None:
 
 def delete(network: Network) -> None:
     """Take away the bridge and its rules. With the last one switch forwarding off, if it was us who switched it on."""
-    bridge = bridge_of(network)
+    bridge, file = bridge_of(network), forwarding()
     place = filter_of_iptables()
     rules = "\n".join(deletions(place, network) if place else [])
     nft.run(f"table ip {bridge}\ndelete table ip {bridge}\n{rules}")  # named first, so that it exists
     with Netlink() as host:
         host.delete(bridge)
         others = host.bridges()  # of another store, or Docker's: they need it as well
-    if (file := forwarding()).exists() and not others:
+    if not others and (file.exists() or nft.has_table(GUARD)):
         linux.write_file(FORWARD, "0")
-        file.unlink()
+        nft.run(f"table ip {GUARD}\ndelete table ip {GUARD}")
+        file.unlink(missing_ok=True)
 
 
 def connect(network: Network, endpoint: Endpoint, namespace: Namespace) -> None:
@@ -76,15 +78,26 @@ def connect(network: Network, endpoint: Endpoint, namespace: Namespace) -> None:
         there.add_address(network.on_link(endpoint.ip), inside)
         there.up(inside)
         # By eth0 if there is one; when that goes, the kernel takes the next, whose metric is the lowest then.
-        there.add_default_route(network.gateway, inside, int(inside.removeprefix("eth")))
+        there.add_default_route(network.gateway, inside, endpoint.number)
 
 
 def disconnect(network: Network, endpoint: Endpoint) -> None:
     """Take away the cable, and the ports."""
     with Netlink() as host:
         host.delete(cable_of(endpoint))  # the kernel does it too when the namespace is gone, only later
-    if endpoint.ports:
+    publish(network, endpoint.ports)
+
+
+def publish(network: Network, changed: list[PortMapping]) -> None:
+    """Have ports lead to the network's endpoints as they do now; these are new or withdrawn."""
+    if changed:
         nft.run(ruleset(network))
+    if places := [(port.address, port.host) for port in changed if port.protocol == "udp"]:
+        with Netlink() as host:
+            here = host.addresses()
+        conntrack.forget(
+            lambda ip, port: (ip, port) in places or (("0.0.0.0", port) in places and (ip in here or ip[:4] == "127."))
+        )
 
 
 def plug_in(host: Netlink, bridge: str, cable: str) -> None:
@@ -124,7 +137,7 @@ table ip {bridge} {{
     }}
     chain outside {{
         type nat hook prerouting priority dstnat; policy accept;
-        fib daddr type local jump publish
+        ip daddr != 127.0.0.0/8 fib daddr type local jump publish
     }}
     chain here {{
         type nat hook output priority -100; policy accept;
@@ -160,17 +173,36 @@ def published(network: Network) -> str:
 # ---- forwarding ------------------------------------------------------------------------------------------------------
 
 
+GUARD = "mydocker"  # a table for all our networks, also those of other stores
+# Forwarding is for all devices, so with it this machine becomes a router between its neighbours. If nobody wanted that
+# before us, then only what comes from a bridge of ours, or goes to one, may pass.
+ONLY_BRIDGES = f"""
+table ip {GUARD}
+delete table ip {GUARD}
+table ip {GUARD} {{
+    chain forward {{
+        type filter hook forward priority filter; policy accept;
+        iifname != "br-*" oifname != "br-*" drop
+    }}
+}}
+"""
+
+
 def forwarding() -> Path:
-    """The file that says that it was us who switched forwarding on."""
+    """The file that says in which boot we have switched forwarding on."""
     return store.folder("networks") / "forwarding.json"
 
 
 def forward(network: Network) -> None:
     """Have the host pass packets on, between the bridge and the world."""
+    boot = {"boot": files.text_of("/proc/sys/kernel/random/boot_id").strip()}
     if FORWARD.read_text().strip() == "0":
-        store.write_json(forwarding(), {"was": "0"})
+        store.write_json(forwarding(), boot)
+        nft.run(ONLY_BRIDGES)
         linux.write_file(FORWARD, "1")
         complain("switched net.ipv4.ip_forward on; removing the last network switches it off again")
+    elif store.read_json(forwarding()) == boot and not nft.has_table(GUARD):  # somebody has flushed all rules
+        nft.run(ONLY_BRIDGES)
     of_iptables = filter_of_iptables()
     for place, policy in nft.forward_chains().items():
         family, table, chain = place
@@ -183,6 +215,16 @@ def forward(network: Network) -> None:
                 f"the chain {chain} of the nftables table {family} {table} drops what is forwarded: "
                 f"{network.name} reaches nothing outside until a rule there accepts {bridge_of(network)}"
             )
+
+
+def warn_of_iptables(network: Network) -> None:
+    """Tell of rules that nft cannot show: those of the older iptables, which are not kept in nf_tables."""
+    if "filter" in files.text_of("/proc/net/ip_tables_names").split():
+        bridge = bridge_of(network)
+        complain(
+            f"iptables-legacy is in use: if its chain FORWARD drops, {network.name} reaches nothing outside until "
+            f"`iptables-legacy -I FORWARD -i {bridge} -j ACCEPT`, and the same with -o"
+        )
 
 
 def drops(place: nft.Place, policy: str) -> bool:
@@ -222,9 +264,10 @@ def mark(network: Network) -> str:
 
 
 def used_subnets() -> list[IPv4Network]:
-    """The subnets that this host has routes to."""
+    """The subnets that this host has routes to, and the gateways of these."""
     with Netlink() as host:
         routes = host.routes()
     found = [IPv4Network((route[RTA_DST], length)) for length, route in routes if RTA_DST in route]
+    found += [IPv4Network(route[RTA_GATEWAY]) for _, route in routes if RTA_GATEWAY in route]
     # What is wider than any subnet is a default route in two halves, as VPNs set them.
     return [subnet for subnet in found if subnet.prefixlen >= 8 and not subnet.is_loopback]

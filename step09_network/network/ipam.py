@@ -4,9 +4,13 @@ The book keeps a string of one character for each address: 2²⁴ zeros for a /8
 address; what no endpoint has is free. So no two records can disagree.
 """
 
+import os
+import re
+import sys
 from ipaddress import IPv4Address, IPv4Network
 
 from ..lib.errors import ContainerError
+from .files import RESOLVED, text_of
 from .model import Network
 
 
@@ -54,6 +58,22 @@ def parse_subnet(text: str) -> IPv4Network:
     if not text.startswith(f"{subnet.network_address}/"):
         raise ContainerError(f"--subnet {text!r}: that is an address in a subnet; the subnet is {subnet}")
     return subnet
+
+
+def hosts_in_use() -> list[IPv4Network]:
+    """Hosts that this machine talks to, by its default route too: a network at their addresses would cut them off.
+
+    Name servers, /etc/hosts, servers of mounted file systems, proxies, and the other ends of connections: proc(5).
+    """
+    texts = [text_of(path) for path in ("/etc/resolv.conf", RESOLVED, "/etc/hosts", "/proc/mounts")]
+    texts += [value for name, value in os.environ.items() if name.lower().endswith("_proxy")]
+    found = {*re.findall(r"\b(?:\d{1,3}\.){3}\d{1,3}\b", "\n".join(texts))}
+    for table in ("tcp", "udp", "tcp6", "udp6"):
+        for line in text_of(f"/proc/net/{table}").splitlines()[1:]:
+            address = line.split()[2].partition(":")[0].removeprefix("0000000000000000FFFF0000")  # IPv4 inside IPv6
+            if len(address) == 8:
+                found.add(str(IPv4Address(int(address, 16).to_bytes(4, sys.byteorder))))
+    return [IPv4Network(host) for host in found if max(map(int, host.split("."))) < 256]
 
 
 def free_subnet(used: list[IPv4Network]) -> IPv4Network:

@@ -55,6 +55,11 @@ class Endpoint:
     mac: str
     ports: list[PortMapping]
 
+    @property
+    def number(self) -> int:
+        """Of the interface. By the one with the lowest the container sends what leaves its networks."""
+        return int(self.interface.removeprefix("eth"))
+
 
 @dataclass
 class Network:
@@ -89,7 +94,7 @@ class NetworkDriver(Protocol):
         """What a new network of this kind must not overlap with."""
 
     def create(self, network: Network) -> None:
-        """Make the network, or what is missing of it: after a reboot all is. Publish its endpoints' ports."""
+        """Make the network, or what is missing of it: after a reboot all is."""
 
     def delete(self, network: Network) -> None:
         """Take it away; what is gone already is no error."""
@@ -99,6 +104,9 @@ class NetworkDriver(Protocol):
 
     def disconnect(self, network: Network, endpoint: Endpoint) -> None:
         """Take away an endpoint that the network has no more; what is gone already is no error."""
+
+    def publish(self, network: Network, changed: list[PortMapping]) -> None:
+        """Have ports lead to the network's endpoints as they do now; these are new or withdrawn."""
 
 
 def mac_of(ip: str) -> str:

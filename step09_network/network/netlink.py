@@ -181,6 +181,11 @@ class Netlink:
         body = b"".join(attribute(kind, part.packed) for kind, part in parts.items())
         self.change(text, RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, head, body)
 
+    def addresses(self) -> set[str]:
+        """The addresses of IPv4 that are the host's own."""
+        found = self.ask(RTM_GETADDR, NLM_F_DUMP, struct.pack("=4BI", socket.AF_INET, 0, 0, 0, 0))
+        return {str(IPv4Address(attributes(answer[8:])[IFA_LOCAL])) for answer in found}
+
     def add_default_route(self, gateway: str, name: str, metric: int) -> None:
         """Send whatever has no better route to the gateway. Of several the one with the lowest metric is used."""
         head = RTMSG.pack(socket.AF_INET, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, 0, RTN_UNICAST, 0)

@@ -61,6 +61,11 @@ def listed(what: str, kind: str) -> list[dict[str, Any]]:
     return [each[kind] for each in json.loads(call(f"list {what}"))["nftables"] if kind in each]
 
 
+def has_table(name: str) -> bool:
+    """Whether there is a table of this name."""
+    return any(table["name"] == name for table in listed("tables", "table"))
+
+
 def rules(place: Place) -> list[dict[str, Any]]:
     """The rules of a chain."""
     return listed(f"chain {' '.join(place)}", "rule")

@@ -1,5 +1,6 @@
 """Step 9: addresses. The lowest free one, never twice, never lost; and subnets that get in nobody's way."""
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -112,6 +113,31 @@ def test_a_subnet_is_chosen_that_nobody_uses(net: Net) -> None:
     for rest in ("192.168.0.0/16", "10.0.0.0/8"):
         net.host.sh(f"ip route add {rest} via {hostnet.THERE}")
     assert "--subnet" in net.refused("network", "create", "four")
+
+
+@pytest.mark.parametrize("how", ["name server", "connection", "gateway"])
+def test_a_subnet_covers_nothing_that_the_host_needs(net: Net, tmp_path: Path, how: str) -> None:
+    """Though only the default route leads there: its name server, who is connected with it, a router."""
+    under: tuple[str, ...] = ()
+    net.other.sh("ip addr add 172.16.200.1/32 dev eth0")
+    with contextlib.ExitStack() as ends:
+        if how == "name server":
+            (tmp_path / "resolv.conf").write_text("nameserver 172.16.200.1\n")
+            under = (
+                "unshare",
+                "--mount",
+                "sh",
+                "-c",
+                f'mount --bind {tmp_path}/resolv.conf /etc/resolv.conf; exec "$@"',
+                "sh",
+            )
+        elif how == "connection":
+            ends.enter_context(net.other.listen(22))
+            ends.enter_context(net.host.connect("172.16.200.1", 22))
+        else:
+            net.host.sh("ip route add 198.51.100.0/24 via 172.16.200.1 dev world onlink")
+        assert net.call("network", "create", "lab", under=under).code == 0
+    assert json.loads(net.ok("network", "inspect", "lab"))[0]["IPAM"]["Config"][0]["Subnet"] == "172.17.0.0/16"
 
 
 def test_leases_of_the_dead_are_swept(net: Net) -> None:
