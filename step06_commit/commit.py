@@ -12,19 +12,18 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from . import child, images, namespaces, overlay
+from . import child, images, namespaces, overlay, records
 from .cgroups import freezer
 from .images import Progress, pack
 from .lib import linux, store
 from .lib.errors import ContainerError, complain
 from .lib.linux import CLONE
-from .records import state
 
 
 def to_image(reference: str, name: str, progress: Progress) -> tuple[str, int]:
     """Make an image called `name` from a container. Returns its id, and the bytes in its files."""
     name = images.parse(name)
-    directory = state.find(reference)
+    directory = records.find(reference)
     with store.owned("tmp", images.new_id()) as work:
         size = read(directory, lambda root, report: images.copy_directory(root, work / "rootfs", report), progress)
         with linux.locked(store.folder("images")):
@@ -37,7 +36,7 @@ def to_archive(reference: str, file: Path, progress: Progress) -> int:
     The file is there when it is whole, and not before.
     """
     compress = pack.compressor(file)
-    directory = state.find(reference)
+    directory = records.find(reference)
     with pack.appearing(file) as target:
         read(directory, lambda root, report: pack.pack(root, target, compress, report), progress)
         return os.fstat(target.fileno()).st_size

@@ -12,19 +12,19 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from . import child, images, namespaces, overlay
+from . import child, images, namespaces, overlay, records
 from .cgroups import freezer
 from .images import Progress, pack
 from .lib import linux, store
 from .lib.errors import ContainerError, complain
 from .lib.linux import CLONE
-from .records import state
+from .records.record import load
 
 
 def to_image(reference: str, name: str, progress: Progress) -> tuple[str, int]:
     """Make an image called `name` from a container. Returns its id, and the bytes in its files."""
     name = images.parse(name)
-    directory = state.find(reference)
+    directory = records.find(reference)
     with store.owned("tmp", images.new_id()) as work:
         size = read(directory, lambda root, report: images.copy_directory(root, work / "rootfs", report), progress)
         with linux.locked(store.folder("images")):
@@ -37,7 +37,7 @@ def to_archive(reference: str, file: Path, progress: Progress) -> int:
     The file is there when it is whole, and not before.
     """
     compress = pack.compressor(file)
-    directory = state.find(reference)
+    directory = records.find(reference)
     with pack.appearing(file) as target:
         read(directory, lambda root, report: pack.pack(root, target, compress, report), progress)
         return os.fstat(target.fileno()).st_size
@@ -62,7 +62,7 @@ def read(directory: Path, use: Callable[[Path, Progress], int], progress: Progre
         except (BlockingIOError, FileNotFoundError):
             raise ContainerError(f"{directory.name}: it has just ended, and its files are gone") from None
         cleanup.enter_context(linux.locked(directory / "upper", shared=True))  # who removes it holds the other one, too
-        if not cleanup.enter_context(freezer.frozen(directory.name)) and state.load(directory).running:
+        if not cleanup.enter_context(freezer.frozen(directory.name)) and load(directory).running:
             complain(
                 "there is no cgroup freezer to pause the container with: what it writes meanwhile may be half there"
             )

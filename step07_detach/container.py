@@ -8,17 +8,15 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
-from pathlib import Path
 
 from . import cgroups, images, init, namespaces, overlay, terminal, volumes
 from .child import Child, guarded, start
 from .config import Config
-from .lib import explain, store
-from .lib.errors import ContainerError
-from .records import monitor, state
+from .lib import explain
+from .records import monitor, new, process, record
 
 FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -28,33 +26,12 @@ def new_id() -> str:
     return os.urandom(6).hex()
 
 
-def detach(config: Config) -> None:
-    """Have a process of its own run the container. Returns when the command runs.
-
-    Raises ContainerError if it does not.
-    """
-
-    def stay(channel: socket.socket) -> None:
-        os.setsid()  # out of reach of the caller's Ctrl-C, and of the end of the caller's session
-        signal.pthread_sigmask(signal.SIG_SETMASK, [])
-        os.environ["MYDOCKER_ROOT"] = str(store.root())  # a relative path means nothing where the monitor goes
-        run(config, channel)
-
-    child = start(stay, who="monitor")
-    child.go()
-    if not child.hear():
-        raise ContainerError("the process that should stay with the container was killed")
-
-
-def run(config: Config, channel: socket.socket | None = None) -> int:
-    """Run the container until its command ends. Returns the runtime's exit code; raises ContainerError if it failed.
-
-    If the container is to be detached it does not return: it reports on the `channel`, and becomes the monitor.
-    """
+def run(config: Config, caller: socket.socket | None = None) -> int:
+    """Run the container until its command ends. Returns the runtime's exit code; raises ContainerError if it failed."""
     with ExitStack() as cleanup:
         cgroup = cleanup.enter_context(cgroups.created(config.id, config.limits))
         image = cleanup.enter_context(images.used(config.image))
-        directory = cleanup.enter_context(state.recorded(config, image.id))
+        directory = cleanup.enter_context(new.recorded(config, image.id))
         overlay.prepare(directory, image.path)
         cleanup.enter_context(volumes.held(config.volumes, image.path))
         sources, ends = ({}, []) if config.tty else monitor.pipes(config.detach)
@@ -62,30 +39,25 @@ def run(config: Config, channel: socket.socket | None = None) -> int:
         child = cleanup.enter_context(closing(start(main, namespaces.flags(), "init", cgroup.birthplace)))
         for end in ends:
             os.close(end)
-        if channel is None:  # if we are killed, it dies with us; the monitor shall weigh less
-            cleanup.enter_context(guarded(child.kill, needs=child.pidfd))
-        state.note_process(directory, child.pid)
+        if caller is None:  # the monitor has no guard, which would weigh more than itself
+            cleanup.enter_context(guarded(child.kill, needs=child.pidfd))  # if we are killed, it dies with us
+        record.note(directory, **process.identity(child.pid))
         cleanup.enter_context(signals_forwarded(child))
         child.go()
         master = began(child)
-        state.note(directory, started=time.time())
-        log = monitor.Log(str(directory))  # now: whoever reads the id may read the log
-        if channel is not None:
-            channel.send(b"0 runs")
-            dropped = {channel.fileno(), child.channel.fileno(), log.data, log.times, *explain.descriptor()}
-            monitor.become(str(directory), min(sources), child.pidfd, dropped)
-        code = attend(child, master, config.interactive, sources, log)
-        state.note_end(directory, code)
-        if config.limits.memory is not None:
+        record.note(directory, started=time.time())
+        if caller is not None:  # -d: tell it that the command runs, and become the monitor
+            caller.send(b"0 runs")
+            for fd in (caller.detach(), child.channel.detach(), *explain.descriptor()):
+                os.close(fd)
+            monitor.become(directory, sources, child.pidfd)
+        log = monitor.Log(directory)
+        monitor.relay(log, sources, child.pidfd)
+        code = attend(child, master, config.interactive, partial(log.write, 1))
+        record.note(directory, exit_code=code, finished=time.time())
+        if config.limits.memory:
             cgroup.complain_of_memory()
         return code
-
-
-def finish(directory: str, code: int) -> None:
-    """What the monitor has left to do when its container has ended: what `run` does by its ExitStack."""
-    state.note_end(Path(directory), code)
-    cgroups.remove_all(Path(directory).name)
-    state.close(Path(directory))
 
 
 def began(child: Child) -> int | None:
@@ -99,15 +71,11 @@ def began(child: Child) -> int | None:
     return master
 
 
-def attend(
-    child: Child, master: int | None, interactive: bool, sources: dict[int, int], log: monitor.Log | None
-) -> int:
-    """Stay with the command until it ends, its output passing through us. Returns its exit code."""
+def attend(child: Child, master: int | None, interactive: bool, log: Callable[[bytes], object]) -> int:
+    """Stay with the command until it ends. Returns its exit code."""
     if master is not None:
         terminal.attend(master, child.pidfd, interactive, log)
         child.kill()  # it has ended, unless the caller's terminal went away first
-    if log:
-        monitor.relay(log, sources, child.pidfd)
     return child.wait()
 
 

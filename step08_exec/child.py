@@ -95,26 +95,21 @@ def start(
     of a child without a name it tells nothing.
     """
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with its, signals_blocked(), namespaces.refusal_explained():
-        pid = linux.clone(flags, cgroup) if who else os.fork()
-        if pid == 0:
-            ours.close()  # or the child would never see it end
-            explain.i_am(who)
-            do(what, its)
+    # The child keeps signals blocked: a Ctrl-C at the terminal is the parent's to hear.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        with its, namespaces.refusal_explained():
+            pid = linux.clone(flags, cgroup) if who else os.fork()
+            if pid == 0:
+                ours.close()  # or the child would never see it end
+                explain.i_am(who)
+                do(what, its)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     child = Child(pid, os.pidfd_open(pid), ours)
     if flags & CLONE.CLONE_NEWUSER:
         namespaces.map_caller_to_root(pid)
     return child
-
-
-@contextmanager
-def signals_blocked() -> Iterator[None]:
-    """Let signals wait. A child that is born here keeps them blocked: a Ctrl-C is its parent's, which hears it too."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def do(what: Callable[[socket.socket], object], channel: socket.socket) -> NoReturn:

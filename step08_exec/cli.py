@@ -10,11 +10,13 @@ from typing import Annotated, NoReturn
 import typer
 
 from . import container, environment, volumes
+from .background import run_in_background
 from .cgroups.limits import Limits, parse_size
 from .config import Config
 from .lib import explain
 from .lib.errors import PROGRAM, ContainerError, complain, sentence
-from .records import state
+from .lib.words import advice, without_values
+from .records import new
 
 WORDS_AS_TYPED = {"allow_interspersed_args": False}  # options end at the first word that is none
 
@@ -49,7 +51,9 @@ def run(
     ] = None,
     interactive: Annotated[bool, typer.Option("-i", "--interactive", help="Keep standard input open.")] = False,
     tty: Annotated[bool, typer.Option("-t", "--tty", help="Give the container a terminal.")] = False,
-    hostname: Annotated[str, typer.Option(help="The container's host name.  [default: its id]")] = "",
+    hostname: Annotated[
+        str, typer.Option("-h", "--hostname", help="The container's host name.  [default: its id]")
+    ] = "",
     memory: Annotated[
         str | None, typer.Option("-m", "--memory", help="Most memory: a number with b, k, m or g.")
     ] = None,
@@ -73,7 +77,7 @@ def run(
     if tell:
         explain.enable()
     if interactive and tty and not os.isatty(0):
-        raise ContainerError("-it needs a terminal as standard input, and this is none: leave out -t")
+        raise ContainerError("-it needs a terminal as standard input, and this is none: -i alone reads a pipe")
     if detach and (interactive or tty):
         raise ContainerError(
             "-d and -t or -i: nobody stays who could hold the terminal's other end, or type; leave one out"
@@ -87,17 +91,17 @@ def run(
         hostname=check_hostname(hostname) if hostname else own_id,
         interactive=interactive,
         tty=tty,
-        limits=Limits(None if memory is None else parse_size(memory), cpus, cpu_shares, cpuset_cpus, pids_limit),
+        limits=Limits(parse_size(memory), cpus, cpu_shares, cpuset_cpus, pids_limit),
         workdir=workdir or "/",
         user=user,
         env=environment.parse(env_file or [], env or []),
         volumes=volumes.parse(volume or []),
-        name=state.check_name(name) if name else "",
+        name=new.check_name(name) if name else "",
         detach=detach,
         remove=remove,
     )
     if detach:
-        container.detach(config)
+        run_in_background(config)
         print(own_id)
         return 0
     return container.run(config)
@@ -121,13 +125,13 @@ def main() -> NoReturn:
         have_standard_streams()
         if sys.argv[1:2] != ["run"]:  # which starts without them: every import takes its milliseconds
             add_commands()
-        code = app(sys.argv[1:] or ["--help"], prog_name=f"python -m {PROGRAM}", standalone_mode=False)
+        code = app(without_values(sys.argv[1:]) or ["--help"], prog_name=f"python -m {PROGRAM}", standalone_mode=False)
         sys.stdout.flush()
     except ContainerError as error:
         complain(str(error))
         code = error.code
     except typer.TyperException as error:
-        complain(error.format_message())
+        complain(advice(*sys.argv[1:2]) or error.format_message())
         code = 125
     except BrokenPipeError:
         code = 128 + signal.SIGPIPE  # the reader has seen enough, as in `images | head -1`

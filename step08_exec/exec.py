@@ -21,40 +21,53 @@ of itself; for our Python that would double the time of each start.
 import os
 import socket
 from contextlib import ExitStack, closing
+from dataclasses import fields
 from functools import partial
 
 from . import cgroups, init, namespaces
 from .cgroups import Cgroup
+from .cgroups.limits import Limits
 from .child import Child, do, guarded, start
 from .config import Config
 from .container import attend, began, signals_forwarded
 from .lib import explain, linux
 from .lib.errors import ContainerError, sentence
 from .lib.linux import CLONE, PR
-from .records import state
+from .records import process
+from .records.record import Record
 
 
-def run(container: state.Container, config: Config) -> int:
+def run(record: Record, config: Config) -> int:
     """Run a command in a running container until it ends. Returns its exit code; raises ContainerError if it failed."""
     ended = ContainerError(f"{config.name}: it has just ended")
     with ExitStack() as cleanup:
-        process = state.running_process(container)
-        cleanup.callback(os.close, process)
+        if not record.running:
+            raise ContainerError(f"{record.name}: it is not running")
+        if (target := process.open_noted(record.state)) is None:
+            raise ended
+        cleanup.callback(os.close, target)
         try:
-            cgroup = cleanup.enter_context(cgroups.existing(container.id))
-            child = cleanup.enter_context(closing(joined(config, process, cgroup)))
+            cgroup = cleanup.enter_context(cgroups.existing(record.id))
+            child = cleanup.enter_context(closing(joined(config, target, cgroup)))
             cleanup.enter_context(guarded(child.kill, needs=child.pidfd))
             cleanup.enter_context(signals_forwarded(child))
             child.go()
             master = began(child)
         except (FileNotFoundError, ProcessLookupError, ConnectionResetError):
             raise ended from None
-        return attend(child, master, config.interactive, {}, None)
+        return attend(child, master, config.interactive, log=lambda output: None)
 
 
-def joined(config: Config, process: int, cgroup: Cgroup) -> Child:
-    """Have a child born into the namespaces of `process` (a pidfd) and into its cgroup; it waits for "go"."""
-    with closing(start(partial(join, config, process, cgroup), who="helper")) as helper:
+def made_with(record: Record) -> Config:
+    """What the container was made with, as `run` was told it. Earlier steps have noted less."""
+    known = {"workdir": "/", "user": "0", "env": {}} | record.config
+    values = {field.name: known[field.name] for field in fields(Config)}
+    return Config(**values | {"limits": Limits(**values["limits"]), "volumes": []})
+
+
+def joined(config: Config, target: int, cgroup: Cgroup) -> Child:
+    """Have a child born into the namespaces of `target` (a pidfd) and into its cgroup; it waits for "go"."""
+    with closing(start(partial(join, config, target, cgroup), who="helper")) as helper:
         helper.go()
         news = helper.hear()
         if news is None:
@@ -63,12 +76,12 @@ def joined(config: Config, process: int, cgroup: Cgroup) -> Child:
         return Child(pid, os.pidfd_open(pid), helper.channel.dup())
 
 
-def join(config: Config, process: int, cgroup: Cgroup, channel: socket.socket) -> int:
+def join(config: Config, target: int, cgroup: Cgroup, channel: socket.socket) -> int:
     """The helper: join, have a child born there, tell its PID."""
     linux.prctl(PR.PR_SET_DUMPABLE, 0, "SUID_DUMP_DISABLE")
     cgroup.enter()
     try:
-        linux.setns(process, namespaces.flags() | CLONE.CLONE_NEWCGROUP)
+        linux.setns(target, namespaces.flags() | CLONE.CLONE_NEWCGROUP)
         pid = linux.clone(CLONE.CLONE_PARENT, cgroup.birthplace)
     except ProcessLookupError:
         raise ContainerError(f"{config.name}: it has just ended") from None

@@ -10,14 +10,13 @@ import select
 import signal
 import termios
 import tty
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 
 from .child import TICK, guarded
 from .lib import explain, linux
 from .lib.linux import MS
 from .namespaces import ROOTLESS
-from .records.monitor import Log
 
 CHUNK = 65536  # bytes
 
@@ -53,7 +52,7 @@ def copy_size(terminal: int) -> None:
         termios.tcsetwinsize(terminal, termios.tcgetwinsize(window))
 
 
-def attend(master: int, ended: int, interactive: bool, log: Log | None) -> None:
+def attend(master: int, ended: int, interactive: bool, log: Callable[[bytes], object]) -> None:
     """Be the go-between until the container has ended (its pidfd `ended` is readable); then close `master`.
 
     Returns early when the caller's own terminal is gone.
@@ -88,7 +87,7 @@ def size_followed(master: int) -> Iterator[None]:
         signal.signal(signal.SIGWINCH, before)
 
 
-def relay(master: int, ended: int, interactive: bool, log: Log | None) -> None:
+def relay(master: int, ended: int, interactive: bool, log: Callable[[bytes], object]) -> None:
     """Carry keys in and output out until the container has ended and all that it wrote is shown.
 
     Nothing is written to `master` before it has room: a command that does not read its keys must not keep its output
@@ -109,8 +108,7 @@ def relay(master: int, ended: int, interactive: bool, log: Log | None) -> None:
             keys = keys[os.write(master, keys) :]
         if ready.get(master, 0) & (select.POLLIN | select.POLLHUP):
             output = os.read(master, CHUNK)
-            if log:
-                log.write(output)
+            log(output)
             show(output)
         elif ended in ready:
             return

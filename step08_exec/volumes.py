@@ -23,9 +23,10 @@ from .images import tree
 from .lib import linux, store
 from .lib.errors import ContainerError, sentence
 from .lib.linux import MOUNT_ATTR
+from .records import using
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}", re.ASCII)  # as Docker
-MODES = ("ro", "rw")
+MODES = {"ro", "rw", "z", "Z"}  # z and Z are for SELinux: accepted, as in Docker, and without effect
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ def parse(specifications: list[str]) -> list[Volume]:
 def parse_one(text: str) -> Volume:
     """One specification."""
     source, target, *mode = text.split(":") if ":" in text else (text, "")
-    if mode and (len(mode) > 1 or mode[0] not in MODES):
+    modes = ":".join(mode).split(",") if mode else []
+    if not MODES.issuperset(modes) or {"ro", "rw"}.issubset(modes):
         raise ContainerError(f"-v {text!r}: the mode is ro or rw, not {text.split(':', 2)[2]!r}")
     if not source or not target:
         raise ContainerError(f"-v {text!r}: give SRC:DST, a path or volume's name here and a path in the container")
@@ -74,7 +76,7 @@ def parse_one(text: str) -> Volume:
         source = os.path.abspath(source)
     elif not NAME.fullmatch(source):
         raise ContainerError(f"-v {text!r}: {source!r} is no volume's name (letters, digits, _.-); a path has a /")
-    return Volume(source, target, read_only=mode == ["ro"])
+    return Volume(source, target, read_only="ro" in modes)
 
 
 def may_be_covered(target: str) -> bool:
@@ -161,7 +163,7 @@ def remove(name: str) -> None:
             lock = linux.lock(directory(name), wait=False)
         except BlockingIOError:
             raise ContainerError(f"{name}: in use by a running container: stop that first") from None
-        if users := store.users(f"volume:{name}"):
+        if users := using(f"volume:{name}"):
             os.close(lock)
             raise ContainerError(f"{name}: in use by {', '.join(users)}, though not running: rm that first")
         with store.owned("tmp", os.urandom(6).hex()) as work:

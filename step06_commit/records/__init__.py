@@ -1,1 +1,14 @@
-"""Containers on record: what is known of each, who stays with it, what it has written."""
+"""Containers on record. So far that is a directory for each one that runs, which its runtime holds locked."""
+
+from pathlib import Path
+
+from ..lib import store
+from ..lib.errors import ContainerError
+
+
+def find(reference: str) -> Path:
+    """The directory of the container given by its id or the beginning of it. Raises ContainerError if there is none."""
+    there = sorted(path.name for path in store.folder("layers").iterdir() if store.is_held(path))
+    if reference and (found := store.only_one(reference, there, "containers")):
+        return store.folder("layers") / found
+    raise ContainerError(f"{reference!r}: no such container; there are: {', '.join(there) or 'none'}")

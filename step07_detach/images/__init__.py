@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..lib import linux, store
 from ..lib.errors import ContainerError, complain
+from ..records import using
 from . import tree
 
 # As in Docker (distribution/reference): path components of lower case words, then a tag.
@@ -175,7 +176,7 @@ def remove(reference: str) -> list[str]:
             held = linux.lock(directory(image), wait=False)
         except BlockingIOError:
             raise ContainerError(f"{reference}: in use by a running container: stop that first") from None
-        if users := store.users(f"image:{image}"):
+        if users := using(f"image:{image}"):
             os.close(held)
             raise ContainerError(f"{reference}: in use by {', '.join(users)}, though not running: rm that first")
         write_names(left)

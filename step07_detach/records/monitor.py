@@ -1,72 +1,77 @@
 """The process that stays with a container, and its log.
 
 In the foreground that is the runtime itself. With -d it is this file, run as a program of its own: the runtime has
-started the container, and becomes it by execve(2). So it is still the container's parent, who alone can learn its exit
-code; the locks go on being held, as their descriptors stay open; but Typer, Rich and all the rest are gone from
-memory. Hence only the standard library is imported here, and of that little.
+started the container, and becomes this program by execve(2). So it is still the container's parent, and only the parent
+learns the exit code; the locks are still held, as their descriptors stay open; but Typer, Rich and all the rest are
+gone from memory. That is why this file imports little, and nothing but the standard library.
 """
 
 import os
 import select
-import struct
 import sys
 import time
 
 TYPE_CHECKING = False  # typing itself would cost a megabyte; mypy takes this variable for true
 if TYPE_CHECKING:
+    from pathlib import Path
     from typing import NoReturn
 
 CHUNK = 65536  # bytes
-TICK = 200  # milliseconds: see terminal.py
-STEP = 10_000_000  # nanoseconds: times are not noted more often, or they would take more room than the log
-TIME = struct.Struct("=QQ")  # where in the log a piece begins, and when it was written: nanoseconds since 1970
+TICK = 200  # milliseconds: see child.py
+STREAMS = {1: b"stdout", 2: b"stderr"}  # as Kubernetes calls them in its logs
 
 
 class Log:
-    """All that a container has written, as it wrote it: `log`, which cat(1) can show; when is in `log.times`."""
+    """All that a container has written, one line for each of its lines: TIME STREAM F TEXT.
 
-    def __init__(self, directory: str) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        self.data, self.times = (os.open(f"{directory}/{name}", flags, 0o600) for name in ("log", "log.times"))
-        self.size = 0  # bytes
-        self.stamped = 0  # when the last time was noted, nanoseconds since 1970
+    P instead of F: a part of a line, whose end was not written yet. Containers' logs in Kubernetes look the same.
+    """
 
-    def write(self, data: bytes) -> None:
-        """Add to the log. On a full disk it is lost: a container must not stand still for its log."""
+    def __init__(self, directory: "str | Path") -> None:
+        self.file = os.open(f"{directory}/log", os.O_WRONLY | os.O_APPEND)
+        self.latest = 0  # nanoseconds since 1970: time never goes back in a log, even if the clock is set back
+
+    def write(self, stream: int, data: bytes) -> None:
+        """Add what was written to 1 or 2. On a full disk it is lost: a container must not stand still for its log."""
+        self.latest = max(self.latest, time.time_ns())
+        seconds, rest = divmod(self.latest, 10**9)
+        stamp = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:09}Z"
+        start = b"%s %s " % (stamp.encode(), STREAMS[stream])
+        *whole, part = data.split(b"\n")
+        lines = b"".join(b"%sF %s\n" % (start, line) for line in whole)
+        if part:
+            lines += b"%sP %s\n" % (start, part)
         try:
-            if (now := time.time_ns()) - self.stamped > STEP:
-                os.write(self.times, TIME.pack(self.size, now))
-                self.stamped = now
-            while data:
-                written = os.write(self.data, data)
-                self.size, data = self.size + written, data[written:]
+            if (written := os.write(self.file, lines)) < len(lines):  # the disk is full: no half line may stay
+                surplus = written - (lines.rfind(b"\n", 0, written) + 1)
+                os.ftruncate(self.file, os.fstat(self.file).st_size - surplus)
         except OSError:
             pass
 
 
-def pipes(together: bool) -> tuple[dict[int, int], list[int]]:
+def pipes(detached: bool) -> tuple[dict[int, int], list[int]]:
     """Pipes for a container's output: their reading ends, each with where it goes on to; and its ends for 1 and 2.
 
-    One pipe for both where both go to one place: from two, nobody could tell what was written first.
+    One pipe for both if both go to one place: with two, nobody could tell what was written first.
     """
-    together = together or os.path.sameopenfile(1, 2)
-    (source, output), (second, errors) = os.pipe(), (-1, -1) if together else os.pipe()
-    if together:
+    if not detached and os.path.sameopenfile(1, 2):
+        source, output = os.pipe()
         return {source: 1}, [output, os.dup(output)]
+    (source, output), (second, errors) = os.pipe(), os.pipe()
     return {source: 1, second: 2}, [output, errors]
 
 
-def relay(log: Log, targets: dict[int, int], ended: int) -> None:
-    """Read from pipes into the log, and on into the `targets` that they have, until the container has ended.
+def relay(log: Log, sources: dict[int, int], ended: int) -> None:
+    """Read from pipes into the log, and on to the streams that `sources` names, until nobody can write to them.
 
     `ended` is its pidfd. By the time that this tells of the end, all that the container's processes wrote is in the
     pipes: the kernel kills the others before PID 1 is dead to its parent (pid_namespaces(7)).
     """
     poll = select.poll()
-    for fd in (ended, *targets):
+    for fd in (ended, *sources):
         poll.register(fd, select.POLLIN)
     alive = True
-    while alive or targets:
+    while sources:
         ready = [fd for fd, _ in poll.poll(TICK if alive else 0)]
         if not alive and not ready:
             break  # somebody outside holds a pipe open, but there is nothing in it
@@ -74,34 +79,35 @@ def relay(log: Log, targets: dict[int, int], ended: int) -> None:
             if fd == ended:
                 alive = False
                 poll.unregister(ended)
-            elif not pass_on(log, fd, targets[fd]):
+            elif not pass_on(log, fd, sources[fd]):
                 poll.unregister(fd)
                 os.close(fd)
-                del targets[fd]
+                del sources[fd]
 
 
-def pass_on(log: Log, source: int, target: int) -> bool:
-    """One piece from a pipe to the log and to `target` (-1: nowhere else). False when there will be no more."""
+def pass_on(log: Log, source: int, stream: int) -> bool:
+    """One piece from a pipe to the log and to our own `stream`, 1 or 2. False when there will be no more."""
     data = os.read(source, CHUNK)
     if not data:
         return False
-    log.write(data)
+    log.write(stream, data)
     try:
-        while data and target != -1:
+        while data:
             try:
-                data = data[os.write(target, data) :]
+                data = data[os.write(stream, data) :]
             except BlockingIOError:
-                select.select([], [target], [])
+                select.select([], [stream], [])
     except OSError:
         return False  # nobody reads it any more: so the command is told, by SIGPIPE
     return True
 
 
-def become(directory: str, source: int, ended: int, dropped: set[int]) -> "NoReturn":
-    """Become this file as a program of its own. Our descriptors stay open, but for those to be dropped.
+def become(directory: "Path", sources: dict[int, int], ended: int) -> "NoReturn":
+    """Become this file as a program of its own. The descriptors that the runtime has opened stay open.
 
-    The caller's do not: what he has locked or piped would else be held as long as the container runs. Which are his?
-    Those that came to us by exec, so that they can be inherited; what Python opens is close-on-exec.
+    Those that its caller has left open do not: else a lock or a pipe of the caller's would be held as long as the
+    container runs. They are told apart by a flag: what came to us through exec has no close-on-exec, what Python opens
+    has it.
     """
     null = os.open("/dev/null", os.O_RDWR)
     for standard in (0, 1, 2):
@@ -109,30 +115,23 @@ def become(directory: str, source: int, ended: int, dropped: set[int]) -> "NoRet
     os.chdir("/")
     for name in os.listdir("/proc/self/fd"):
         if (fd := int(name)) > 2 and os.path.exists(f"/proc/self/fd/{fd}"):
-            os.set_inheritable(fd, not os.get_inheritable(fd) and fd not in dropped)
-    path = ":".join(map(os.path.abspath, sys.path))
-    words = [
-        "-I",
-        "-S",
-        os.path.abspath(__file__),
-        directory,
-        str(source),
-        str(ended),
-        str(__package__).split(".")[0],
-        path,
-    ]
-    os.execv(sys.executable, [sys.executable, *words])
+            os.set_inheritable(fd, not os.get_inheritable(fd))
+    package = str(__package__).split(".")[0]
+    words = [str(directory), *map(str, sources), str(ended), package, ":".join(map(os.path.abspath, sys.path))]
+    os.execv(sys.executable, [sys.executable, "-I", "-S", os.path.abspath(__file__), *words])
 
 
-def main(directory: str, source: str, ended: str, package: str, path: str) -> None:
-    """Stay until the container has ended; then load the runtime again to clean up."""
-    relay(Log(directory), {int(source): -1}, int(ended))
+def main(directory: str, output: str, errors: str, ended: str, package: str, path: str) -> None:
+    """Stay until the container has ended; then load our room of the runtime again, to note that and clean up."""
+    relay(Log(directory), {int(output): 1, int(errors): 2}, int(ended))
     result = os.waitid(os.P_PIDFD, int(ended), os.WEXITED)
     assert result is not None
     code = result.si_status if result.si_code == os.CLD_EXITED else 128 + result.si_status
     sys.path[:] = path.split(":")
-    __import__(f"{package}.container")
-    sys.modules[f"{package}.container"].finish(directory, code)
+    from importlib import import_module
+    from pathlib import Path
+
+    import_module(f"{package}.records.record").finish(Path(directory), code)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 """The commands beside `run`, a file for each feature: what the user types, and what is printed."""
 
-from . import containers, exec, image, volume
+from . import containers, exec, image, inspect, volume
 
-FEATURES = [containers.app, exec.app, image.app, volume.app]
+FEATURES = [containers.app, exec.app, image.app, inspect.app, volume.app]

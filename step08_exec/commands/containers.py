@@ -1,39 +1,39 @@
-"""Containers on record: `ps`, `logs`, `stop`, `kill`, `rm`, `inspect`, `wait`, `stats`."""
+"""Containers on record: `ps`, `logs`, `stop`, `kill`, `rm`, `wait`."""
 
-import json
 import re
 import shlex
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from itertools import groupby
+from operator import attrgetter
 from typing import Annotated
 
 import typer
 
+from .. import records
 from ..lib.errors import ContainerError
-from ..lib.output import ago, each, in_units, print_table, rich_table
-from ..records import logs, state, stats
+from ..lib.output import ago, each, print_table
+from ..records import ending, log
+from ..records.record import Record
+from . import filters
 
 app = typer.Typer()
 Containers = Annotated[list[str], typer.Argument(metavar="CONTAINER...", help="Names or ids, or beginnings of these.")]
 AContainer = Annotated[str, typer.Argument(metavar="CONTAINER", help="Its name or id, or the beginning of that.")]
-STATUSES = ("created", "running", "exited")
 
 
 @app.command()
 def ps(
     every: Annotated[bool, typer.Option("-a", "--all", help="Also those that have ended.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print ids alone.")] = False,
-    filters: Annotated[
-        list[str] | None, typer.Option("-f", "--filter", metavar="KEY=VALUE", help="name=PART or status=STATUS.")
+    only: Annotated[
+        list[str] | None, typer.Option("-f", "--filter", metavar="KEY=VALUE", help=f"KEY: {', '.join(filters.KEYS)}.")
     ] = None,
 ) -> None:
     """List the containers."""
-    chosen = [parse_filter(text) for text in filters or []]
-    every = every or any(key == "status" for key, _ in chosen)
-    found = [one for one in state.listing(every) if matches(one, chosen)]
+    wanted = filters.parse(only or [])
+    found = [one for one in records.listing(every or "status" in wanted) if filters.fits(one, wanted)]
     if quiet:
         print(*(one.id for one in found), sep="\n", end="\n" if found else "")
         return
@@ -51,24 +51,7 @@ def ps(
     print_table(["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "NAMES"], rows)
 
 
-def parse_filter(text: str) -> tuple[str, str]:
-    """What a --filter asks for."""
-    key, _, value = text.partition("=")
-    if key not in ("name", "status") or not value:
-        raise ContainerError(f"--filter {text!r}: name=PART or status=STATUS")
-    if key == "status" and value not in STATUSES:
-        raise ContainerError(f"--filter {text!r}: the status is one of {', '.join(STATUSES)}")
-    return key, value
-
-
-def matches(one: state.Container, filters: list[tuple[str, str]]) -> bool:
-    """Whether a container is asked for: of several parts of names one must fit, and of several statuses."""
-    parts = [value for key, value in filters if key == "name"]
-    statuses = [value for key, value in filters if key == "status"]
-    return (not parts or any(part in one.name for part in parts)) and (not statuses or one.status in statuses)
-
-
-def status_line(one: state.Container) -> str:
+def status_line(one: Record) -> str:
     """The STATUS column."""
     if one.running:
         return f"Up {ago(one.state['started'])}"
@@ -77,8 +60,8 @@ def status_line(one: state.Container) -> str:
     return "Created"
 
 
-@app.command("logs")
-def logs_(
+@app.command()
+def logs(
     reference: AContainer,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the container ends.")] = False,
     tail: Annotated[str, typer.Option("-n", "--tail", metavar="N", help="Only the last N lines.")] = "all",
@@ -87,11 +70,15 @@ def logs_(
     """Show what a container has written."""
     if tail != "all" and not re.fullmatch(r"\d{1,18}", tail, re.ASCII):
         raise ContainerError(f"--tail {tail!r}: a number of lines, or all")
-    one = state.get(reference)
-    pieces = logs.read(one, None if tail == "all" else int(tail), follow)
-    for data in logs.stamped(one, pieces) if timestamps else (data for _, data in pieces):
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+    outputs = {b"stdout": sys.stdout.buffer, b"stderr": sys.stderr.buffer}
+    begins = dict.fromkeys(outputs, True)  # whether the next piece of a stream begins a line
+    for pieces in log.read(records.get(reference), None if tail == "all" else int(tail), follow):
+        for stream, group in groupby(pieces, attrgetter("stream")):
+            for piece in group:
+                stamp = piece.time + b" " if timestamps and begins[stream] else b""
+                outputs[stream].write(stamp + piece.text)
+                begins[stream] = piece.whole
+            outputs[stream].flush()  # before anything is written to the other
 
 
 @app.command()
@@ -102,7 +89,7 @@ def stop(
     ] = 10,
 ) -> int:
     """Ask containers to end (SIGTERM), and kill those that do not."""
-    return each_container(references, lambda one: state.stop(one, patience))
+    return each_container(references, lambda one: ending.stop(one, patience))
 
 
 @app.command()
@@ -112,7 +99,7 @@ def kill(
 ) -> int:
     """Send a signal to containers."""
     number = parse_signal(name)
-    return each_container(references, lambda one: state.send_signal(one, number))
+    return each_container(references, lambda one: ending.send_signal(one, number))
 
 
 @app.command()
@@ -124,83 +111,20 @@ def rm(
     ] = False,
 ) -> int:
     """Remove containers, with their logs and layers."""
-    return each_container(references, lambda one: state.remove(one, force))
-
-
-@app.command()
-def inspect(references: Containers) -> int:
-    """Show all that is on record of containers, as JSON."""
-    found: list[object] = []
-    failed = each(references, lambda reference: found.append(state.get(reference).described()))
-    print(json.dumps(found, indent=4))
-    return failed
+    return each_container(references, lambda one: ending.remove(one, force))
 
 
 @app.command("wait")
 def wait_(references: Containers) -> int:
     """Wait until containers have ended; print their exit codes."""
-    return each(references, lambda reference: print(state.wait(state.get(reference)), flush=True))
+    return each(references, lambda reference: print(ending.wait(records.get(reference)), flush=True))
 
 
-@app.command("stats")
-def stats_(
-    references: Annotated[list[str] | None, typer.Argument(metavar="[CONTAINER]...", help="[default: all]")] = None,
-    no_stream: Annotated[bool, typer.Option("--no-stream", help="One look only.")] = False,
-) -> int:
-    """Show what running containers use, again and again."""
-    failed = each(references or [], check_container)
-    before: dict[str, stats.Sample] = {}
-    with live_table() as show:
-        while True:
-            running = [one for one in state.listing(False) if not references or one.is_one_of(references)]
-            now = {one.id: stats.take(one) for one in running}
-            if before or not running:
-                show(STATS, [stats_row(one, before.get(one.id), now[one.id]) for one in running])
-            if not running or (before and no_stream):
-                return failed
-            before = now
-            time.sleep(1)
-
-
-def check_container(reference: str) -> None:
-    """Raise ContainerError if there is no such container."""
-    state.get(reference)
-
-
-STATS = ["CONTAINER ID", "NAME", "CPU %", "MEM USAGE / LIMIT", "MEM %", "PIDS"]
-
-
-def stats_row(one: state.Container, before: stats.Sample | None, now: stats.Sample) -> list[str]:
-    """What `stats` prints of one container; -- for what nobody counts here."""
-    cpu = stats.cpu_percent(before, now)
-    used = "--" if now.memory is None else in_units(now.memory)
-    return [
-        one.id,
-        one.name,
-        "--" if cpu is None else f"{cpu:.2f}%",
-        f"{used} / {in_units(now.limit)}",
-        "--" if now.memory is None else f"{100 * now.memory / now.limit:.2f}%",
-        "--" if now.pids is None else str(now.pids),
-    ]
-
-
-@contextmanager
-def live_table() -> Iterator[Callable[[list[str], list[list[str]]], None]]:
-    """A table that is shown again in its own place on a terminal, and below the last one in a pipe."""
-    if not sys.stdout.isatty():
-        yield print_table
-        return
-    from rich.live import Live
-
-    with Live(auto_refresh=False) as live:
-        yield lambda titles, rows: live.update(rich_table(titles, rows), refresh=True)
-
-
-def each_container(references: list[str], action: Callable[[state.Container], None]) -> int:
+def each_container(references: list[str], action: Callable[[Record], None]) -> int:
     """Do something with each container, and print the word by which it was called."""
 
     def act(reference: str) -> None:
-        action(state.get(reference))
+        action(records.get(reference))
         print(reference, flush=True)
 
     return each(references, act)

@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from .. import environment, exec
+from .. import environment, exec, records
 from ..lib import explain
 from ..lib.errors import ContainerError
-from ..records import state
 from .containers import AContainer
 
 app = typer.Typer()
@@ -40,8 +39,8 @@ def exec_(
         raise ContainerError("-it needs a terminal as standard input, and this is none: leave out -t")
     environment.check_workdir(workdir)
     variables = environment.parse(env_file or [], env or [])
-    found = state.get(reference)
-    own = state.configuration(found)
+    record = records.get(reference)
+    own = exec.made_with(record)
     config = replace(
         own,
         command=command,
@@ -52,4 +51,4 @@ def exec_(
         env=own.env | variables,
         detach=False,
     )
-    return exec.run(found, config)
+    return exec.run(record, config)

@@ -6,7 +6,6 @@ import typer
 
 from .. import volumes
 from ..lib.output import each, print_table
-from ..records import state
 
 app = typer.Typer()
 volume = typer.Typer(help="Volumes of the store.", rich_markup_mode=None)
@@ -30,7 +29,6 @@ def remove_volumes(
     names: Annotated[list[str], typer.Argument(metavar="VOLUME...", help="Names of volumes.")],
 ) -> int:
     """Remove volumes, and all that is in them."""
-    state.sweep()
 
     def remove(name: str) -> None:
         volumes.remove(name)

@@ -92,12 +92,6 @@ def owned(kind: str, name: str) -> Iterator[Path]:
             remove(parent / name)
 
 
-def users(thing: str) -> list[str]:
-    """The names of the containers on record, running or not, that use an image or volume: "image:ID", "volume:NAME"."""
-    configs = (read_json(directory / "config.json") for directory in folder("containers").iterdir())
-    return sorted(config["name"] for config in configs if config and thing in config["uses"])
-
-
 def is_held(directory: Path) -> bool:
     """Whether somebody holds this directory: as the runtime does with a container's."""
     try:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import cgroups
-from . import state
+from .record import Record
 
 
 @dataclass(frozen=True)
@@ -20,15 +20,15 @@ class Sample:
     pids: int | None
 
 
-def take(container: state.Container) -> Sample:
+def take(record: Record) -> Sample:
     """Look once."""
-    directories = cgroups.directories_of(container.id)
+    directories = cgroups.Cgroup(record.id, cgroups.find_trees()).directories
     memory = number(directories, "memory.current", "memory.usage_in_bytes")
     nanoseconds = number(directories, "cpuacct.usage")
     microseconds = number(directories, "cpu.stat", key="usage_usec")
     cpu = microseconds / 1e6 if microseconds is not None else nanoseconds / 1e9 if nanoseconds is not None else None
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limit = container.config["limits"]["memory"] or machine
+    limit = record.config["limits"]["memory"] or machine
     return Sample(time.monotonic(), cpu, memory, limit, number(directories, "pids.current"))
 
 

@@ -92,11 +92,11 @@ def find_trees() -> list[Hierarchy]:
 
 def check(limits: Limits, trees: list[Hierarchy]) -> None:
     """Raise ContainerError for a limit that no controller here could keep."""
-    for controller in limits.controllers():
+    for controller in {controller for controller, _, value in v2.settings(limits) if value}:
         tree = next((tree for tree in trees if controller in tree.controllers), None)
         if tree is None:
             raise ContainerError(f"there is no cgroup controller {controller!r} here to keep that limit: {v2.remedy()}")
-        if limits.cpuset_cpus is not None and controller == "cpuset":
+        if limits.cpuset_cpus and controller == "cpuset":
             usable = processors_of(tree)
             if not (wanted := parse_list(limits.cpuset_cpus)) or not wanted <= usable:
                 raise ContainerError(
@@ -116,7 +116,7 @@ def apply(limits: Limits, tree: Hierarchy, directory: Path) -> None:
         v1.give_processors(directory)
     for controller, file, value in (v1 if tree.version == 1 else v2).settings(limits):
         no_swap = file in SWAP and not (directory / file).exists()  # this kernel does not count it
-        if controller in tree.controllers and not no_swap:
+        if value and controller in tree.controllers and not no_swap:
             linux.write_file(directory / file, str(value))
 
 
@@ -158,16 +158,14 @@ def kill_all(directory: Path) -> None:
                 os.kill(pid, signal.SIGKILL)
 
 
-def directories_of(name: str) -> list[Path]:
-    """A container's directories, one in each tree."""
-    return Cgroup(name, find_trees()).directories
-
-
 @contextmanager
 def existing(name: str) -> Iterator[Cgroup]:
-    """A running container's cgroup, for one more process. Raises FileNotFoundError if it is gone."""
+    """A running container's cgroup, for one more process, in the trees in which it has one.
+
+    Raises FileNotFoundError if it has just gone.
+    """
     with ExitStack() as cleanup:
-        cgroup = Cgroup(name, find_trees())
+        cgroup = Cgroup(name, [tree for tree in find_trees() if (tree.base / name).is_dir()])
         for directory in cgroup.directories:
             cgroup.locks.append(os.open(directory, os.O_RDONLY))
             cleanup.callback(os.close, cgroup.locks[-1])
@@ -176,5 +174,5 @@ def existing(name: str) -> Iterator[Cgroup]:
 
 def remove_all(name: str) -> None:
     """Remove a container's directories, if they are there."""
-    for directory in directories_of(name):
+    for directory in Cgroup(name, find_trees()).directories:
         remove(directory)

@@ -8,7 +8,6 @@ import typer
 from .. import commit, images
 from ..lib.errors import ContainerError
 from ..lib.output import ago, each, in_units, print_table, progress_bar
-from ..records import state
 
 app = typer.Typer()
 
@@ -46,7 +45,6 @@ def list_images(
 @app.command()
 def rmi(references: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Names or ids.")]) -> int:
     """Remove images."""
-    state.sweep()  # who was killed uses nothing any more
     return each(references, lambda reference: print(*images.remove(reference), sep="\n"))
 
 

@@ -1,17 +1,16 @@
 """`network create`, `ls`, `inspect`, `rm`, `connect`, `disconnect`."""
 
 import json
-import os
 from typing import Annotated
 
 import typer
 
-from .. import namespaces
+from .. import namespaces, records
 from .. import network as networks
 from ..lib.errors import ContainerError
 from ..lib.output import each, print_table
 from ..network import model
-from ..records import state
+from ..records import process
 from .containers import AContainer
 
 app = typer.Typer()
@@ -73,8 +72,9 @@ def connect(
 ) -> None:
     """Connect a running container to one more network."""
     only_root()
-    found = state.get(reference)
-    os.close(state.running_process(found))
+    found = records.get(reference)
+    if process.send(found.state, 0):
+        raise ContainerError(f"{found.name}: it is not running")
     if "host" in found.config["networks"]:
         raise ContainerError(f"{found.name}: it runs on the host's own network, which gets no cables from us")
     with networks.namespace_of(found.state["pid"]) as namespace:
@@ -85,7 +85,7 @@ def connect(
 def disconnect(name: ANetwork, reference: AContainer) -> None:
     """Take a running container off a network."""
     only_root()
-    found = state.get(reference)
+    found = records.get(reference)
     networks.disconnect(name, found.id, found.name)
 
 

@@ -64,7 +64,7 @@ def test_the_way_out_leads_out_of_a_chroot(tmp_path: Path) -> None:
 def test_nothing_of_the_hosts_is_mounted(runtime: Runtime, options: list[str]) -> None:
     mounts = runtime.output("cat", "/proc/self/mountinfo", options=options).splitlines()
     points = [line.split()[4] for line in mounts]
-    own = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"] if runtime.step >= 9 else []
+    own = ["/etc/hosts", "/etc/hostname", *(["/etc/resolv.conf"] if runtime.step >= 9 else [])]
     own += ["/run"] if runtime.podman else []
     assert [point for point in points if not point.startswith(("/proc", "/sys", "/dev", *own))] == ["/"]
     assert len({*points}) == len(points), "nothing lies above another"
@@ -197,6 +197,16 @@ def test_what_is_ones_own_is_not(runtime: Runtime) -> None:
 def test_masks_cannot_be_taken_off(runtime: Runtime) -> None:
     """Neither as the container's root, nor as root of a user namespace made inside."""
     assert runtime.probe("root_climb", " ".join(MASKED), " ".join(READ_ONLY)) == []
+
+
+def test_etc_hosts_and_hostname_are_the_containers_own(runtime: Runtime, tmp_path: Path) -> None:
+    """Whatever the image has there; what is written to them is gone with the container."""
+    members = [*shell(), folder("etc"), file("etc/hosts", b"6.6.6.6 localhost\n"), file("etc/hostname", b"image\n")]
+    own = imported(runtime, tmp_path, members)
+    script = "cat /etc/hostname; grep -c 6.6.6.6 /etc/hosts; grep -q '127.0.0.1.*localhost' /etc/hosts && echo fine"
+    assert own.run("sh", "-c", script, options=["--hostname", "box"]).text == "box\n0\nfine"
+    own.output("sh", "-c", "echo 7.7.7.7 other >> /etc/hosts")
+    assert own.run("grep", "-c", "7.7.7.7", "/etc/hosts").text == "0"
 
 
 # ---- images that are traps -------------------------------------------------------------------------------------------

@@ -120,6 +120,16 @@ def test_one_within_another(runtime: Runtime, tmp_path: Path, order: int) -> Non
 # ---- :ro, and what mounts are like -----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("mode", "code"), [("z", 0), ("rw,Z", 0), ("ro,z", 1), ("Z,ro", 1)])
+def test_selinux_modes_are_accepted(runtime: Runtime, source: Path, mode: str, code: int) -> None:
+    assert runtime.run("touch", "/d/new", options=volumes(f"{source}:/d:{mode}")).code == code
+
+
+@pytest.mark.parametrize("mode", ["ro,rw", "x", "ro,x", "ro:z", "z,"])
+def test_modes_that_mean_nothing(runtime: Runtime, source: Path, mode: str) -> None:
+    runtime.refusal(runtime.run("true", options=volumes(f"{source}:/d:{mode}")))
+
+
 def test_read_only(runtime: Runtime, source: Path) -> None:
     """Whatever root of the container tries, or root of a user namespace made inside."""
     (source / "file").write_text("old")
@@ -243,7 +253,7 @@ def test_links_that_another_container_changes_meanwhile(runtime: Runtime, tmp_pa
 # ---- what is refused -------------------------------------------------------------------------------------------------
 
 BAD = """
-    /tmp :/x /tmp: : /tmp:x /tmp:./x data:x /tmp:/x:rx /tmp:/x:ro:rw /tmp:/x:ro,z /tmp:/ /tmp:/.. /tmp:/x/.. data:/
+    /tmp :/x /tmp: : /tmp:x /tmp:./x data:x /tmp:/x:rx /tmp:/x:ro:rw /tmp:/x:ro,rw /tmp:/ /tmp:/.. /tmp:/x/.. data:/
     /tmp:/proc /tmp:/sys/fs data:/dev .hidden:/x -x:/x dätä:/x da*:/x data\N{ARABIC-INDIC DIGIT ONE}:/x
     /dev/null:/x /dev/null/x:/x
 """.split()

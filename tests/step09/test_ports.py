@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import hostnet, session
+from tests.support import hostnet, own_host, session
 from tests.support.hostnet import HERE, LOOPBACK, THERE, Net
 from tests.support.runtime import Missing, Runtime
 
@@ -212,8 +212,15 @@ def debian_root(path: Path) -> None:
     sources = [each for each in lists if each.suffix in (".list", ".sources") and each.is_file()]
     release = re.search(r"VERSION_CODENAME=(\w+)", Path("/etc/os-release").read_text())
     options = ["--quiet", "--variant=essential", "--include=redis-server"]
-    words = ["mmdebstrap", *options, release[1] if release else "stable", path, *sources]
-    done = subprocess.run(words, capture_output=True, text=True)
+    words = [
+        *own_host.on_the_machines_network(),
+        "mmdebstrap",
+        *options,
+        release[1] if release else "stable",
+        path,
+        *sources,
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=250)
     if done.returncode:
         raise Missing(f"mmdebstrap can make no Debian here: {done.stderr.strip().splitlines()[-1]}")
 

@@ -1,0 +1,59 @@
+"""How containers end: `kill`, `stop`, `wait`, `rm`.
+
+Between the death of PID 1 and the entry in its record lies a moment in which `ps` still says "Up". A command that comes
+in this moment finds the process dead, and waits until the record says so too.
+"""
+
+import json
+import signal
+import time
+from contextlib import suppress
+
+from ..lib import linux, store
+from ..lib.errors import ContainerError
+from . import process
+from .record import LOST, Record, discard, load, repair
+
+
+def send_signal(record: Record, number: int) -> None:
+    """Send a signal to the container's PID 1. If that kills it at once, returns when its record says so.
+
+    Raises ContainerError if it is not running.
+    """
+    if not record.running:
+        raise ContainerError(f"{record.name}: it is not running")
+    if process.send(record.state, number) or number == signal.SIGKILL:
+        wait(record)
+
+
+def stop(record: Record, patience: float) -> None:
+    """Ask PID 1 to end by SIGTERM; after `patience` seconds, SIGKILL. Returns when the record says that it is dead."""
+    if record.running:
+        if not process.send(record.state, signal.SIGTERM, patience):
+            process.send(record.state, signal.SIGKILL)
+        wait(record)
+
+
+def wait(record: Record) -> int:
+    """Wait until the container has ended and its monitor has cleaned up. Returns the exit code."""
+    if "exit_code" in record.state:
+        return int(record.state["exit_code"])
+    with suppress(FileNotFoundError), open(record.directory / "state.json") as state:  # even if the record is removed
+        with suppress(FileNotFoundError), linux.locked(record.directory):
+            pass  # the last that the monitor does is to release it
+        repair(record.directory)  # if its monitor was killed
+        return int(json.load(state).get("exit_code", LOST))
+    return LOST
+
+
+def remove(record: Record, force: bool) -> None:
+    """Remove a container. Raises ContainerError if it runs, and is not to be killed first."""
+    with suppress(FileNotFoundError):  # --rm was faster
+        while store.is_held(record.directory):  # it runs, is just being started, or its monitor is about to finish
+            record = load(record.directory)
+            if record.running and not process.send(record.state, signal.SIGKILL if force else 0) and not force:
+                raise ContainerError(f"{record.name}: it is running: stop it first, or give -f to kill it")
+            time.sleep(0.01)
+        repair(record.directory)  # if its monitor was killed
+        with linux.locked(record.directory):  # until `commit` has read it
+            discard(record.directory)

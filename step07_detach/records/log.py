@@ -1,0 +1,67 @@
+"""Reading what a container has written: `logs`. How a line of the log looks is told in monitor.py."""
+
+import mmap
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..lib import store
+from .monitor import CHUNK
+from .record import Record
+
+PAUSE = 0.1  # seconds between two looks at a log that is followed
+FLAG, TEXT = 38, 40  # where in a line these are: times and the names of both streams have always the same length
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A line that the container has written, or a part of one."""
+
+    time: bytes  # RFC 3339, in UTC
+    stream: bytes  # stdout or stderr
+    text: bytes
+    whole: bool  # whether the line ends here
+
+
+def parse(line: bytes) -> Piece:
+    """A line of the log."""
+    whole = line[FLAG : FLAG + 1] == b"F"
+    return Piece(line[:30], line[31:37], line[TEXT:] + b"\n" * whole, whole)
+
+
+def read(record: Record, tail: int | None, follow: bool) -> Iterator[list[Piece]]:
+    """The log from its last `tail` lines on (None: all of it), as many lines at a time as there are.
+
+    To follow it means to wait for more until the container has ended.
+    """
+    with open(record.directory / "log", "rb", buffering=0) as file:
+        file.seek(0 if tail is None else start_of_tail(file.fileno(), tail))
+        unfinished = b""
+        while True:
+            over = not (follow and store.is_held(record.directory))  # asked before reading: so nothing is missed
+            while data := file.read(CHUNK):
+                *lines, unfinished = (unfinished + data).split(b"\n")
+                yield [parse(line) for line in lines]
+            if over:
+                return
+            time.sleep(PAUSE)
+
+
+def start_of_tail(log: int, lines: int) -> int:
+    """Where the last `lines` lines begin, looked for from the end: a large log costs no more than a small one."""
+    if not os.fstat(log).st_size:
+        return 0  # mmap(2) takes no empty file
+    with mmap.mmap(log, 0, prot=mmap.PROT_READ) as text:
+        end = text.rfind(b"\n") + 1  # what follows is half a line of a monitor that was killed
+        found = 0
+        streams: set[bytes] = set()
+        while end:
+            start = text.rfind(b"\n", 0, end - 1) + 1
+            piece = parse(text[start : end - 1])
+            found += piece.whole or piece.stream not in streams  # the end of a line; or what has no end so far
+            streams.add(piece.stream)
+            if found > lines:
+                break
+            end = start
+        return end

@@ -1,0 +1,73 @@
+"""What `inspect` shows: what is on record of a container, in the shape and under the names that Docker gives to it."""
+
+import time
+from typing import Any
+
+from .. import program
+from ..volumes import Volume
+from .record import Record
+
+
+def view(record: Record) -> dict[str, Any]:
+    """All that is known of a container."""
+    config, state = record.config, record.state
+    variables = {"PATH": program.PATH} | config.get("env", {})
+    return {
+        "Id": record.id,
+        "Name": record.name,
+        "Created": rfc3339(config["created"]),
+        "Path": config["command"][0],
+        "Args": config["command"][1:],
+        "State": {
+            "Status": record.status,
+            "Running": record.running,
+            "Pid": state.get("pid", 0) if record.running else 0,
+            "ExitCode": state.get("exit_code", 0),
+            "StartedAt": rfc3339(state.get("started")),
+            "FinishedAt": rfc3339(state.get("finished")),
+        },
+        "Image": config["image_id"],
+        "LogPath": str(record.directory / "log"),
+        "HostConfig": host_config(config),
+        "Mounts": [mount(Volume(**each)) for each in config["volumes"]],
+        "Config": {
+            "Hostname": config["hostname"],
+            "User": config.get("user", "0"),
+            "Tty": config["tty"],
+            "OpenStdin": config["interactive"],
+            "Env": [f"{name}={value}" for name, value in variables.items()],
+            "Cmd": config["command"],
+            "Image": config["image"],
+            "WorkingDir": config.get("workdir", "/"),
+        },
+    }
+
+
+def host_config(config: dict[str, Any]) -> dict[str, Any]:
+    """What the host was asked for: limits as numbers, 0 for none."""
+    limits = config["limits"]
+    return {
+        "AutoRemove": config["remove"],
+        "Memory": limits["memory"] or 0,
+        "NanoCpus": round((limits["cpus"] or 0) * 1e9),
+        "CpuShares": limits["cpu_shares"] or 0,
+        "CpusetCpus": limits["cpuset_cpus"] or "",
+        "PidsLimit": limits["pids"] or 0,
+    }
+
+
+def mount(volume: Volume) -> dict[str, Any]:
+    """One volume, or one directory or file of the host."""
+    kind: dict[str, Any] = {"Type": "volume", "Name": volume.source} if volume.named else {"Type": "bind"}
+    mode = "ro" if volume.read_only else ""
+    return kind | {
+        "Source": str(volume.path),
+        "Destination": volume.target,
+        "Mode": mode,
+        "RW": not volume.read_only,
+    }
+
+
+def rfc3339(seconds: float | None) -> str:
+    """A time in UTC; Docker's zero for what has not come yet."""
+    return "0001-01-01T00:00:00Z" if seconds is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -1,0 +1,99 @@
+"""Looking into a container: inspect, stats, ps --filter."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from tests.support import host
+from tests.support.runtime import Runtime
+from tests.support.terminal import Terminal
+
+PATIENT = ("sh", "-c", "trap 'echo asked; exit 5' TERM; echo ready; while :; do sleep 0.05; done")
+
+
+def rows(runtime: Runtime, *options: str) -> dict[str, list[str]]:
+    """What `ps` shows: the cells of each line, by name."""
+    lines = runtime.says("ps", *options).splitlines()
+    return {line.split()[-1]: re.split(r" {2,}", line) for line in lines[1:]}
+
+
+def ready(runtime: Runtime, container: str) -> None:
+    host.wait_until(lambda: b"ready" in runtime.call("logs", container).out, "the command has come so far")
+
+
+def described(runtime: Runtime, container: str) -> Any:
+    (found,) = json.loads(runtime.says("inspect", container))
+    return found
+
+
+def test_inspect(runtime: Runtime) -> None:
+    container = runtime.detach(*PATIENT, options=["--name", "looked.at", "-w", "/tmp"])
+    ready(runtime, container)
+    running = described(runtime, "looked.at")
+    assert running["Id"] == container
+    assert running["Name"] == "looked.at"
+    assert [running["Path"], *running["Args"]] == [*PATIENT]
+    assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", running["Created"])
+    state = running["State"]
+    assert (state["Status"], state["Running"], state["Pid"]) == ("running", True, host.init().pid)
+    runtime.says("stop", container)
+    state = described(runtime, container)["State"]
+    assert (state["Status"], state["Running"], state["Pid"], state["ExitCode"]) == ("exited", False, 0, 5)
+    assert state["FinishedAt"] >= state["StartedAt"]
+
+
+@pytest.mark.ours_alone("our words for a machine without a cgroup")
+@pytest.mark.v2
+def test_stats(runtime: Runtime) -> None:
+    limits = [] if runtime.rootless else ["-m", "64m"]
+    spinning = runtime.detach("sh", "-c", "while :; do :; done & wait", options=["--name", "spinning", *limits])
+    runtime.detach("sleep", "60", options=["--name", "idle"])
+    lines = runtime.says("stats", "--no-stream").splitlines()
+    cells = {row[1]: row for row in (re.split(r"   +", line) for line in lines)}
+    assert [*cells] == ["NAME", "idle", "spinning"]
+    assert cells["NAME"] == ["CONTAINER ID", "NAME", "CPU %", "MEM USAGE / LIMIT", "MEM %", "PIDS"]
+    assert cells["spinning"][0] == spinning
+    if runtime.rootless:
+        assert cells["spinning"][2] == "--" and cells["spinning"][5] == "--"
+    else:
+        assert float(cells["spinning"][2].rstrip("%")) > float(cells["idle"][2].rstrip("%")) + 1
+        assert re.fullmatch(r"[\d.]+(k|M)?B / 67.1MB", cells["spinning"][3])
+        assert 0 < float(cells["spinning"][4].rstrip("%")) < 100
+        assert (cells["spinning"][5], cells["idle"][5]) == ("2", "1")
+    assert len(runtime.says("stats", "--no-stream", "idle").splitlines()) == 2
+    runtime.refusal(runtime.call("stats", "--no-stream", "no-such"), 1)
+
+
+@pytest.mark.ours_alone("a table of ours")
+@pytest.mark.as_root("as root is as good")
+def test_stats_at_a_terminal(runtime: Runtime) -> None:
+    """A table that stays in its place until Ctrl-C, or until the last container has ended."""
+    container = runtime.detach("sleep", "60", options=["--name", "watched"])
+    screen = Terminal(
+        [*runtime.command, "stats", "watched"], env=runtime.environment, cwd=runtime.directory, columns=120
+    )
+    runtime.started.append(screen)
+    screen.expect("watched.*\x1b.*watched")
+    screen.send("\x03")
+    assert screen.end() == 130
+    assert screen.settings() == screen.before
+    runtime.says("kill", container)
+
+
+def test_filters(runtime: Runtime) -> None:
+    first = runtime.detach("true", options=["--name", "web-old"])
+    second = runtime.detach("sleep", "60", options=["--name", "web-new"])
+    runtime.detach("sleep", "60", options=["--name", "database"])
+    runtime.says("wait", "web-old")
+    assert {*rows(runtime, "-a", "--filter", "name=web")} == {"web-old", "web-new"}
+    assert {*rows(runtime, "--filter", "name=web")} == {"web-new"}
+    assert {*rows(runtime, "--filter", "status=exited")} == {"web-old"}
+    assert {*rows(runtime, "--filter", "status=exited", "--filter", "status=running")} == {*rows(runtime, "-a")}
+    assert second.startswith(runtime.says("ps", "-q", "--filter", "status=running", "--filter", "name=web"))
+    for wrong in ("color=red", "status=tired"):
+        runtime.refusal(runtime.call("ps", "--filter", wrong))
+    if not runtime.podman:
+        assert [*rows(runtime, "-a")] == ["database", "web-new", "web-old"], "the newest first"
+        assert runtime.says("ps", "-aq").split()[-1] == first
