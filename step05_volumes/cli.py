@@ -34,7 +34,7 @@ def before_each_command() -> None:
 
 @app.command(context_settings=WORDS_AS_TYPED)
 def run(
-    image: Annotated[str, typer.Argument(help="The root file system: busybox, or a directory (./DIR, /DIR).")],
+    image: Annotated[str, typer.Argument(help="The image, or a directory (./DIR, /DIR).")],
     command: Annotated[
         list[str] | None,
         typer.Argument(metavar="[COMMAND [ARG]...]", help="The program and its arguments.  [default: sh]"),

@@ -116,7 +116,8 @@ def hold(volume: Volume) -> int:
     with linux.locked(folder.parent):
         if not folder.exists():
             with store.owned("tmp", os.urandom(6).hex()) as work:
-                (work / "data").mkdir(mode=0o755)
+                (work / "data").mkdir()
+                (work / "data").chmod(0o755)  # whatever the umask: the container's users must get in
                 linux.rename(work, folder)
         return linux.lock(folder, shared=True)
 

@@ -46,7 +46,7 @@ VariableFiles = Annotated[list[Path] | None, typer.Option("--env-file", metavar=
 
 @app.command(context_settings=WORDS_AS_TYPED)
 def run(
-    image: Annotated[str, typer.Argument(help="The image: its name[:tag] or id; or a directory.")],
+    image: Annotated[str, typer.Argument(help="The image, or a directory (./DIR, /DIR).")],
     command: Annotated[
         list[str] | None,
         typer.Argument(metavar="[COMMAND [ARG]...]", help="The program and its arguments.  [default: sh]"),

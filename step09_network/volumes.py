@@ -17,9 +17,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
-from . import child
-from .images import tree
 from .lib import linux, store
 from .lib.errors import ContainerError, sentence
 from .lib.linux import MOUNT_ATTR
@@ -119,29 +118,27 @@ def hold(volume: Volume, image: Path) -> int:
     with linux.locked(folder.parent):
         if not folder.exists():
             with store.owned("tmp", os.urandom(6).hex()) as work:
-                fill(work, volume.target, image)
+                (work / "data").mkdir()
+                (work / "data").chmod(0o755)  # whatever the umask: the container's users must get in
+                fill(work / "data", volume.target, image)
                 linux.rename(work, folder)
         return linux.lock(folder, shared=True)
 
 
-def fill(work: Path, target: str, image: Path) -> None:
-    """Begin a volume with what the image has at the place where it is going to be, as Docker does.
+def fill(data: Path, target: str, image: Path) -> None:
+    """Begin a volume with what the image has at the place where it is going to be, as Docker does."""
+    from .images import copy, pack
 
-    The image may have a symbolic link there. So the image becomes the root directory of the process that copies; the
-    copy lies outside, and is reached from the working directory.
-    """
-
-    def copy() -> int:
-        linux.chdir(str(work))
+    def read(pipe: IO[bytes]) -> None:
+        # The image may have a symbolic link there: so it becomes the root directory of the process that reads.
         linux.told("chroot", [image], os.chroot, image)
-        os.umask(0o022)  # the container's users are not the caller
+        linux.chdir("/")
         if os.path.isdir(target):
-            tree.copy(Path(os.path.realpath(target)), Path("data"), lambda size: None)
+            pack.pack(Path(target), pipe)
         else:
-            os.mkdir("data", 0o755)
-        return 0
+            pipe.write(pack.END)
 
-    child.run(copy, lambda: None)
+    copy.copy(data, read)
 
 
 def directory(name: str) -> Path:

@@ -28,6 +28,7 @@ MARKS = [
     "as_root(reason): not for an unprivileged user",
     "as_user(reason): only for an unprivileged user",
     "every_step: on every step, whichever are chosen for other tests",
+    "same(*files): what is tested is in these files: a step that has them byte for byte as the first needs no run",
     "v2: also run in the virtual machine, which has cgroup v2 alone",
 ]
 
@@ -127,6 +128,8 @@ def concerns(candidate: Candidate, test: pytest.Item, config: pytest.Config) -> 
     if config.option.step is not None:
         return candidate.step == first or candidate.step == until < 9 or share % candidate.step == 0
     last = min(until, newest_step())
+    if (mark := test.get_closest_marker("same")) and unchanged(first, last, mark.args):
+        return candidate.step == first
     if candidate.rootless and not test.get_closest_marker("as_user"):  # root runs both
         return candidate.step == (first, last)[share >> 8 & 1]
     between = range(first + 1, last)
@@ -134,6 +137,18 @@ def concerns(candidate: Candidate, test: pytest.Item, config: pytest.Config) -> 
     return candidate.step in (first, last) or bool(
         between and third and candidate.step == between[share % len(between)]
     )
+
+
+def unchanged(first: int, last: int, files: tuple[str, ...]) -> bool:
+    """Whether all steps have these files as the first has them."""
+    folders = [path.parent for path in session.REPOSITORY.glob("step[0-9][0-9]_*/__main__.py")]
+    concerned = [folder for folder in folders if first <= int(folder.name[4:6]) <= last]
+
+    def one_version(name: str) -> bool:
+        paths = [folder / name for folder in concerned]
+        return all(path.exists() for path in paths) and len({path.read_bytes() for path in paths}) == 1
+
+    return all(map(one_version, files))
 
 
 @cache

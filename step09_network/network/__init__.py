@@ -184,6 +184,11 @@ def lead_ports(container: str) -> None:
             driver(network.driver).publish(network, ports)
 
 
+def published(container: str) -> list[str]:
+    """The ports of the host that lead to a container, as `ps` shows them."""
+    return [str(port) for network in networks_of(container) for port in network.endpoints[container].ports]
+
+
 def release(container: str) -> None:
     """Take a container off all its networks: it has ended."""
     if networks_of(container):  # without: no reason to wait for anybody

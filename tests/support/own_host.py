@@ -112,7 +112,7 @@ class OwnHost:
     """The worker moves in when this is made, as far as it may, and out of its cgroups by `leave`."""
 
     def __init__(self) -> None:
-        self.old: list[tuple[int, Path]] = []  # the directories that we were in, held open; and their new children
+        self.old: list[int] = []  # the directories that we were in, held open
         self.moved: list[Tree] = []
         for tree in trees():
             with suppress(OSError):
@@ -123,9 +123,12 @@ class OwnHost:
         global machines_network
         machines_network = f"/proc/{os.getpid()}/fd/{network}"
         remounted = "".join(f"{tree.kind} {tree.place} {tree.controllers or 'rw'}\n" for tree in self.moved)
-        subprocess.run(
-            ["sh", "-ec", SCRIPT, "sh", *passing_mounts()], input=remounted, text=True, check=True, timeout=60
-        )
+        script = ["sh", "-ec", SCRIPT, "sh", *passing_mounts()]
+        subprocess.run(script, input=remounted, text=True, check=True, timeout=60)
+        if [tree.kind for tree in self.moved] == ["cgroup2"]:  # deeper, now that the top we see is the new one
+            deeper = self.moved[0].place / "worker"
+            deeper.mkdir()
+            (deeper / "cgroup.procs").write_text("0")
 
     def _move(self, tree: Tree) -> None:
         here = membership(tree)
@@ -135,23 +138,20 @@ class OwnHost:
         above = tree.place if alone else here
         new = above / name()
         new.mkdir()
-        self.old.append((os.open(here, os.O_RDONLY), new))
+        self.old.append(os.open(here, os.O_RDONLY))
         if alone:
             for controller in (above / "cgroup.controllers").read_text().split():
-                for each in (above, new):
-                    with suppress(OSError):
-                        (each / "cgroup.subtree_control").write_text(f"+{controller}")
+                with suppress(OSError):
+                    (above / "cgroup.subtree_control").write_text(f"+{controller}")
         for needed in ("cpuset.cpus", "cpuset.mems"):  # version 1: empty in a new one, which then takes nobody
             if tree.kind == "cgroup" and (above / needed).exists():
                 (new / needed).write_text((above / needed).read_text())
-        inner = new / "worker" if alone else new
-        inner.mkdir(exist_ok=True)
-        (inner / "cgroup.procs").write_text("0")
+        (new / "cgroup.procs").write_text("0")
         self.moved.append(tree)
 
     def leave(self) -> None:
-        """Only we go back: who has been left behind holds its cgroup, and `session.end` tells of it."""
-        for here, _ in self.old:
+        """Only we go back: who has been left behind is ended by `sweep`."""
+        for here in self.old:
             with suppress(OSError):
                 procs = os.open("cgroup.procs", os.O_WRONLY, dir_fd=here)
                 os.write(procs, b"0")
@@ -161,7 +161,7 @@ class OwnHost:
 
 
 def sweep(prefix: str) -> None:
-    """Remove the cgroups of workers that are gone. Called by the session, which is in no host of its own."""
+    """Remove the cgroups of workers that are gone, with what is left in them. Called by the session, on the machine."""
     for tree in trees():
         here = membership(tree)
         for above in {tree.place, here or tree.place}:
