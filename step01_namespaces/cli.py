@@ -12,6 +12,7 @@ from . import container
 from .config import Config
 from .lib import explain
 from .lib.errors import PROGRAM, ContainerError, complain, sentence
+from .lib.words import advice, without_values
 
 WORDS_AS_TYPED = {"allow_interspersed_args": False}  # options end at the first word that is none
 
@@ -35,14 +36,16 @@ def run(
     command: Annotated[list[str], typer.Argument(metavar="COMMAND [ARG]...", help="The program and its arguments.")],
     interactive: Annotated[bool, typer.Option("-i", "--interactive", help="Keep standard input open.")] = False,
     tty: Annotated[bool, typer.Option("-t", "--tty", help="Give the container a terminal.")] = False,
-    hostname: Annotated[str, typer.Option(help="The container's host name.  [default: its id]")] = "",
+    hostname: Annotated[
+        str, typer.Option("-h", "--hostname", help="The container's host name.  [default: its id]")
+    ] = "",
     tell: Annotated[bool, typer.Option("--explain", help="Show each system call.")] = False,
 ) -> int:
     """Run a command in a new container."""
     if tell:
         explain.enable()
     if interactive and tty and not os.isatty(0):
-        raise ContainerError("-it needs a terminal as standard input, and this is none: leave out -t")
+        raise ContainerError("-it needs a terminal as standard input, and this is none: -i alone reads a pipe")
     own_id = container.new_id()
     config = Config(
         id=own_id,
@@ -70,13 +73,13 @@ def main() -> NoReturn:
             signal.signal(number, unwind)
     try:
         have_standard_streams()
-        code = app(sys.argv[1:] or ["--help"], prog_name=f"python -m {PROGRAM}", standalone_mode=False)
+        code = app(without_values(sys.argv[1:]) or ["--help"], prog_name=f"python -m {PROGRAM}", standalone_mode=False)
         sys.stdout.flush()
     except ContainerError as error:
         complain(str(error))
         code = error.code
     except typer.TyperException as error:
-        complain(error.format_message())
+        complain(advice(*sys.argv[1:2]) or error.format_message())
         code = 125
     except BrokenPipeError:
         code = 128 + signal.SIGPIPE  # the reader has seen enough, as in `images | head -1`

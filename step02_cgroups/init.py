@@ -20,7 +20,8 @@ from .lib.linux import CLONE, MS, PR
 def main(config: Config, cgroup: Cgroup, channel: socket.socket) -> NoReturn:
     """Become the container's command."""
     cgroup.enter()
-    linux.unshare(CLONE.CLONE_NEWCGROUP)  # only now: the root of the new namespace is the cgroup that we are in
+    with namespaces.refusal_explained():
+        linux.unshare(CLONE.CLONE_NEWCGROUP)  # only now: the root of the new namespace is the cgroup that we are in
     forget_the_caller(channel)
     set_up(config, channel)
     linux.prctl(PR.PR_SET_PDEATHSIG, signal.SIGKILL, "SIGKILL")  # if the guard is killed with the runtime

@@ -21,7 +21,8 @@ from .lib.linux import CLONE, PR
 def main(config: Config, root: Path, cgroup: Cgroup, channel: socket.socket) -> NoReturn:
     """Become the container's command."""
     cgroup.enter()
-    linux.unshare(CLONE.CLONE_NEWCGROUP)  # only now: the root of the new namespace is the cgroup that we are in
+    with namespaces.refusal_explained():
+        linux.unshare(CLONE.CLONE_NEWCGROUP)  # only now: the root of the new namespace is the cgroup that we are in
     forget_the_caller(channel)
     set_up(config, root, channel)
     capabilities.drop()
@@ -49,6 +50,7 @@ def set_up(config: Config, root: Path, channel: socket.socket) -> None:
     rootfs.enter(root)
     namespaces.bring_up_loopback()
     linux.sethostname(config.hostname)
+    rootfs.name_host(config.hostname)
     connect_streams(config, channel)
     if config.tty:
         rootfs.bind_file(os.ttyname(0), "/dev/console")

@@ -104,6 +104,20 @@ def bind_file(source: str, target: str) -> None:
     linux.mount(source, target, None, MS.MS_BIND)
 
 
+def name_host(hostname: str) -> None:
+    """Give the container an /etc/hostname and /etc/hosts of its own, in memory, where nothing else is mounted there.
+
+    They are written in /dev and mounted from there; then their first names can go: the mounts keep the files.
+    """
+    texts = {"hostname": f"{hostname}\n", "hosts": f"127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost\n"}
+    for name, text in texts.items():
+        target = Path("/etc", name)
+        if target.parent.is_dir() and not target.is_symlink() and not target.is_mount():
+            Path("/dev", name).write_text(text)
+            bind_file(f"/dev/{name}", str(target))
+            Path("/dev", name).unlink()
+
+
 def hide() -> None:
     """Mask some of /proc and /sys, and make some read-only."""
     for path in filter(os.path.exists, MASKED):

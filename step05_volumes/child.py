@@ -13,7 +13,7 @@ import select
 import signal
 import socket
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -95,15 +95,19 @@ def start(
     of a child without a name it tells nothing.
     """
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with its, signals_blocked(), namespaces.refusal_explained():
-        pid = linux.clone(flags, cgroup) if who else os.fork()
-        if pid == 0:
-            ours.close()  # or the child would never see it end
-            explain.i_am(who)
-            do(what, its)
-    child = Child(pid, os.pidfd_open(pid), ours)
-    if flags & CLONE.CLONE_NEWUSER:
-        namespaces.map_caller_to_root(pid)
+    try:
+        with its, signals_blocked(), namespaces.refusal_explained():
+            pid = linux.clone(flags, cgroup) if who else os.fork()
+            if pid == 0:
+                ours.close()  # or the child would never see it end
+                explain.i_am(who)
+                do(what, its)
+        child = Child(pid, os.pidfd_open(pid), ours)
+        if flags & CLONE.CLONE_NEWUSER:
+            namespaces.map_caller_to_root(pid)
+    except BaseException:  # a signal perhaps, which had to wait until here
+        ours.close()  # then the child ends, and lets go of the locks that it has inherited
+        raise
     return child
 
 
@@ -146,14 +150,13 @@ def guarded(undo: Callable[[], object], needs: int) -> Iterator[None]:
         channel.recv(1)
         undo()
 
-    guard = start(watch)
-    guard.go()
-    try:
-        yield
-    finally:
-        guard.channel.close()
-        guard.wait()
-        guard.close()
+    with closing(start(watch)) as guard:
+        guard.go()
+        try:
+            yield
+        finally:
+            guard.channel.close()
+            guard.wait()
 
 
 def close_all_but(keep: Iterable[int]) -> None:

@@ -37,7 +37,7 @@ def run(config: Config) -> int:
         cleanup.enter_context(signals_forwarded(child))
         child.go()
         code = attend(child, began(child), config.interactive)
-        if config.limits.memory is not None:
+        if config.limits.memory:
             cgroup.complain_of_memory()
         return code
 

@@ -23,7 +23,7 @@ from .lib.errors import ContainerError, sentence
 from .lib.linux import MOUNT_ATTR
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}", re.ASCII)  # as Docker
-MODES = ("ro", "rw")
+MODES = {"ro", "rw", "z", "Z"}  # z and Z are for SELinux: accepted, as in Docker, and without effect
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ def parse(specifications: list[str]) -> list[Volume]:
 def parse_one(text: str) -> Volume:
     """One specification."""
     source, target, *mode = text.split(":") if ":" in text else (text, "")
-    if mode and (len(mode) > 1 or mode[0] not in MODES):
+    modes = ":".join(mode).split(",") if mode else []
+    if not MODES.issuperset(modes) or {"ro", "rw"}.issubset(modes):
         raise ContainerError(f"-v {text!r}: the mode is ro or rw, not {text.split(':', 2)[2]!r}")
     if not source or not target:
         raise ContainerError(f"-v {text!r}: give SRC:DST, a path or volume's name here and a path in the container")
@@ -72,7 +73,7 @@ def parse_one(text: str) -> Volume:
         source = os.path.abspath(source)
     elif not NAME.fullmatch(source):
         raise ContainerError(f"-v {text!r}: {source!r} is no volume's name (letters, digits, _.-); a path has a /")
-    return Volume(source, target, read_only=mode == ["ro"])
+    return Volume(source, target, read_only="ro" in modes)
 
 
 def may_be_covered(target: str) -> bool:
@@ -115,7 +116,8 @@ def hold(volume: Volume) -> int:
     with linux.locked(folder.parent):
         if not folder.exists():
             with store.owned("tmp", os.urandom(6).hex()) as work:
-                (work / "data").mkdir(mode=0o755)
+                (work / "data").mkdir()
+                (work / "data").chmod(0o755)  # whatever the umask: the container's users must get in
                 linux.rename(work, folder)
         return linux.lock(folder, shared=True)
 

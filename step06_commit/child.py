@@ -20,7 +20,7 @@ from typing import NoReturn
 from . import namespaces
 from .lib import explain, linux
 from .lib.errors import ContainerError, sentence
-from .lib.linux import CLONE, PR
+from .lib.linux import CLONE
 
 LONGEST = 65536  # bytes of a message
 # Milliseconds. Python runs signal handlers between system calls: if a signal comes just before a call that blocks, its
@@ -95,15 +95,19 @@ def start(
     of a child without a name it tells nothing.
     """
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with its, signals_blocked(), namespaces.refusal_explained():
-        pid = linux.clone(flags, cgroup) if who else os.fork()
-        if pid == 0:
-            ours.close()  # or the child would never see it end
-            explain.i_am(who)
-            do(what, its)
-    child = Child(pid, os.pidfd_open(pid), ours)
-    if flags & CLONE.CLONE_NEWUSER:
-        namespaces.map_caller_to_root(pid)
+    try:
+        with its, signals_blocked(), namespaces.refusal_explained():
+            pid = linux.clone(flags, cgroup) if who else os.fork()
+            if pid == 0:
+                ours.close()  # or the child would never see it end
+                explain.i_am(who)
+                do(what, its)
+        child = Child(pid, os.pidfd_open(pid), ours)
+        if flags & CLONE.CLONE_NEWUSER:
+            namespaces.map_caller_to_root(pid)
+    except BaseException:  # a signal perhaps, which had to wait until here
+        ours.close()  # then the child ends, and lets go of the locks that it has inherited
+        raise
     return child
 
 
@@ -132,25 +136,38 @@ def do(what: Callable[[socket.socket], object], channel: socket.socket) -> NoRet
         os._exit(125)
 
 
-def run(work: Callable[[], int], progress: Callable[[], None]) -> int:
-    """Have a child do `work`, because that confines itself first, or needs powers that the caller lacks.
+def run(work: Callable[[], int], meanwhile: Callable[[], object] = lambda: None) -> int:
+    """Have a worker do `work`, and call `meanwhile` now and then. Returns the number that `work` returns."""
+    with closing(worker(work)) as child:
+        while not select.select([child.channel], [], [], TICK / 1000)[0]:
+            meanwhile()
+        return result(child)
 
-    Without root the child is root in a user namespace of its own. `progress` is called now and then meanwhile. Returns
-    the number that the work returns; raises ContainerError with the reason if it fails.
+
+def worker(work: Callable[[], int]) -> Child:
+    """Start a child that does `work`, because that confines itself first, or needs powers that the caller lacks.
+
+    Without root the child is root in a user namespace of its own. It dies with us.
     """
 
     def at_work(_channel: socket.socket) -> int:
-        linux.prctl(PR.PR_SET_PDEATHSIG, signal.SIGKILL, "SIGKILL")
+        linux.prctl(linux.PR.PR_SET_PDEATHSIG, signal.SIGKILL, "SIGKILL")
         return work()
 
-    flags = CLONE.CLONE_NEWUSER if namespaces.ROOTLESS else CALLERS_OWN
-    with closing(start(at_work, flags, "worker")) as child:
+    child = start(at_work, CLONE.CLONE_NEWUSER if namespaces.ROOTLESS else CALLERS_OWN, "worker")
+    try:
         child.go()
-        while not select.select([child.channel], [], [], TICK / 1000)[0]:
-            progress()
-        if (news := child.hear()) is None:
-            raise ContainerError("the process at work was killed")
-        return int(news[0])
+    except OSError:
+        child.close()
+        raise
+    return child
+
+
+def result(worker: Child) -> int:
+    """Wait for the number that a worker's work returns. Raises ContainerError with the reason if it has failed."""
+    if (news := worker.hear()) is None:
+        raise ContainerError("the process at work was killed")
+    return int(news[0])
 
 
 @contextmanager
@@ -167,14 +184,13 @@ def guarded(undo: Callable[[], object], needs: int) -> Iterator[None]:
         channel.recv(1)
         undo()
 
-    guard = start(watch)
-    guard.go()
-    try:
-        yield
-    finally:
-        guard.channel.close()
-        guard.wait()
-        guard.close()
+    with closing(start(watch)) as guard:
+        guard.go()
+        try:
+            yield
+        finally:
+            guard.channel.close()
+            guard.wait()
 
 
 def close_all_but(keep: Iterable[int]) -> None:

@@ -13,6 +13,7 @@ from .cgroups.limits import Limits, parse_size
 from .config import Config
 from .lib import explain
 from .lib.errors import PROGRAM, ContainerError, complain, sentence
+from .lib.words import advice, without_values
 
 WORDS_AS_TYPED = {"allow_interspersed_args": False}  # options end at the first word that is none
 
@@ -33,14 +34,16 @@ def before_each_command() -> None:
 
 @app.command(context_settings=WORDS_AS_TYPED)
 def run(
-    image: Annotated[str, typer.Argument(help="The image: its name[:tag] or id; or a directory.")],
+    image: Annotated[str, typer.Argument(help="The image, or a directory (./DIR, /DIR).")],
     command: Annotated[
         list[str] | None,
         typer.Argument(metavar="[COMMAND [ARG]...]", help="The program and its arguments.  [default: sh]"),
     ] = None,
     interactive: Annotated[bool, typer.Option("-i", "--interactive", help="Keep standard input open.")] = False,
     tty: Annotated[bool, typer.Option("-t", "--tty", help="Give the container a terminal.")] = False,
-    hostname: Annotated[str, typer.Option(help="The container's host name.  [default: its id]")] = "",
+    hostname: Annotated[
+        str, typer.Option("-h", "--hostname", help="The container's host name.  [default: its id]")
+    ] = "",
     memory: Annotated[
         str | None, typer.Option("-m", "--memory", help="Most memory: a number with b, k, m or g.")
     ] = None,
@@ -57,7 +60,7 @@ def run(
     if tell:
         explain.enable()
     if interactive and tty and not os.isatty(0):
-        raise ContainerError("-it needs a terminal as standard input, and this is none: leave out -t")
+        raise ContainerError("-it needs a terminal as standard input, and this is none: -i alone reads a pipe")
     own_id = container.new_id()
     config = Config(
         id=own_id,
@@ -66,7 +69,7 @@ def run(
         hostname=check_hostname(hostname) if hostname else own_id,
         interactive=interactive,
         tty=tty,
-        limits=Limits(None if memory is None else parse_size(memory), cpus, cpu_shares, cpuset_cpus, pids_limit),
+        limits=Limits(parse_size(memory), cpus, cpu_shares, cpuset_cpus, pids_limit),
         volumes=volumes.parse(volume or []),
     )
     return container.run(config)
@@ -90,13 +93,13 @@ def main() -> NoReturn:
         have_standard_streams()
         if sys.argv[1:2] != ["run"]:  # which starts without them: every import takes its milliseconds
             add_commands()
-        code = app(sys.argv[1:] or ["--help"], prog_name=f"python -m {PROGRAM}", standalone_mode=False)
+        code = app(without_values(sys.argv[1:]) or ["--help"], prog_name=f"python -m {PROGRAM}", standalone_mode=False)
         sys.stdout.flush()
     except ContainerError as error:
         complain(str(error))
         code = error.code
     except typer.TyperException as error:
-        complain(error.format_message())
+        complain(advice(*sys.argv[1:2]) or error.format_message())
         code = 125
     except BrokenPipeError:
         code = 128 + signal.SIGPIPE  # the reader has seen enough, as in `images | head -1`

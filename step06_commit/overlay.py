@@ -51,18 +51,6 @@ def mount(directory: Path) -> Path:
     return directory / "merged"
 
 
-def mount_read_only(directory: Path) -> Path:
-    """Show what a container's layer and its image make together.
-
-    The kernel logs a warning that upper is in use twice: it would not follow what the container writes meanwhile. The
-    container stands still.
-    """
-    linux.chdir(str(directory))
-    options = f"lowerdir=upper:lower,index=off{attributes()}"
-    linux.mount("overlay", "merged", "overlay", MS.MS_RDONLY, options)
-    return directory / "merged"
-
-
 def attributes() -> str:
     """The option that says where the kernel keeps its marks: in the extended attributes trusted.overlay.* or, as those
     are the real root's, in user.overlay.* (userxattr). Tried out, for we may be root of somebody else's user namespace.

@@ -55,7 +55,7 @@ def run(config: Config, caller: socket.socket | None = None) -> int:
         monitor.relay(log, sources, child.pidfd)
         code = attend(child, master, config.interactive, partial(log.write, 1))
         record.note(directory, exit_code=code, finished=time.time())
-        if config.limits.memory is not None:
+        if config.limits.memory:
             cgroup.complain_of_memory()
         return code
 

@@ -1,69 +1,105 @@
 """A container becomes an image: its root file system as it is at one moment, copied, or packed into an archive.
 
-Nothing is asked of the container. Its layer is mounted a second time, by a process with a mount namespace of its own,
-and read-only: upper over lower, both as lower layers. So the kernel itself applies what was deleted, and neither
-volumes nor /proc, /sys and /dev are there to be left out, only the empty directories on which they are mounted.
+The container takes no part in it. Its layer is mounted a second time, by a process with a mount namespace of its own,
+and read-only: upper over lower, both as lower layers. So the kernel itself applies what was deleted, and of volumes and
+of /proc, /sys and /dev there are only the empty directories on which they are mounted.
 """
 
-import mmap
+import gzip
 import os
-import struct
-from collections.abc import Callable
-from contextlib import ExitStack
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
+from typing import IO, Any
 
-from . import child, images, namespaces, overlay, records
+from . import namespaces, overlay, records
 from .cgroups import freezer
-from .images import Progress, pack
-from .lib import linux, store
+from .child import guarded, run
+from .images import catalog, unpack
+from .images.copy import copy
+from .images.pack import pack
+from .lib import linux
 from .lib.errors import ContainerError, complain
-from .lib.linux import CLONE
+from .lib.linux import CLONE, MS
 from .records.record import load
 
 
-def to_image(reference: str, name: str, progress: Progress) -> tuple[str, int]:
+def to_image(reference: str, name: str) -> tuple[str, int]:
     """Make an image called `name` from a container. Returns its id, and the bytes in its files."""
-    name = images.parse(name)
-    directory = records.find(reference)
-    with store.owned("tmp", images.new_id()) as work:
-        size = read(directory, lambda root, report: images.copy_directory(root, work / "rootfs", report), progress)
-        with linux.locked(store.folder("images")):
-            return images.add(work, name, size), size
+    catalog.parse(name)
+    with standing_still(records.find(reference)) as directory:
+        return catalog.make(name, lambda root: copy(root, partial(pack_layer, directory)))
 
 
-def to_archive(reference: str, file: Path, progress: Progress) -> int:
-    """Write a container's root as a tar archive, compressed as `file`'s name says. Returns the archive's bytes.
+def to_archive(reference: str, file: Path) -> int:
+    """Write a container's root as a tar archive, compressed as `file`'s name says. Returns the archive's bytes."""
+    compress = compressor(file)
+    with appearing(file) as target, standing_still(records.find(reference)) as directory:
 
-    The file is there when it is whole, and not before.
+        def work() -> int:
+            with compress(target) as compressed:
+                pack_layer(directory, compressed)
+            target.flush()
+            return os.fstat(target.fileno()).st_size
+
+        return run(work)
+
+
+@contextmanager
+def standing_still(directory: Path) -> Iterator[Path]:
+    """Pause the container of this directory meanwhile, and keep its layer.
+
+    The container may end even so, where nothing can pause it or somebody kills it. Then its layer is removed after us.
     """
-    compress = pack.compressor(file)
-    directory = records.find(reference)
-    with pack.appearing(file) as target:
-        read(directory, lambda root, report: pack.pack(root, target, compress, report), progress)
-        return os.fstat(target.fileno()).st_size
+    try:
+        lock = linux.lock(directory, shared=True, wait=False)
+    except (BlockingIOError, FileNotFoundError):
+        raise ContainerError(f"{directory.name}: it has just ended, and its files are gone") from None
+    try:
+        # Whoever removes the layer holds the lock of `upper`, too.
+        with linux.locked(directory / "upper", shared=True), freezer.frozen(directory.name) as frozen:
+            if not frozen and load(directory).running:
+                complain("no cgroup freezer can pause the container: what it writes meanwhile may be half there")
+            yield directory
+    finally:
+        os.close(lock)
 
 
-def read(directory: Path, use: Callable[[Path, Progress], int], progress: Progress) -> int:
-    """Have a process `use` the container's root, while the container stands still. Returns what that returns.
+def pack_layer(directory: Path, target: IO[bytes]) -> None:
+    """Pack what a container's layer and its image make together: to be called in a process of its own.
 
-    The container may end even so, where nothing holds it or somebody kills it. Its layer then waits for us.
+    The kernel logs a warning that upper is in use twice: it would not follow what the container writes meanwhile. The
+    container stands still.
     """
-    done = mmap.mmap(-1, 8)  # bytes so far: memory that both processes share
+    linux.unshare(CLONE.CLONE_NEWNS)
+    namespaces.make_mounts_private()
+    linux.chdir(str(directory))
+    options = f"lowerdir=upper:lower,index=off{overlay.attributes()}"
+    linux.mount("overlay", "merged", "overlay", MS.MS_RDONLY, options)
+    pack(directory / "merged", target)
 
-    def work() -> int:
-        linux.unshare(CLONE.CLONE_NEWNS)
-        namespaces.make_mounts_private()
-        root = overlay.mount_read_only(directory)
-        return use(root, lambda size, _: struct.pack_into("=q", done, 0, size))
 
-    with ExitStack() as cleanup:
-        try:
-            cleanup.enter_context(linux.locked(directory, shared=True, wait=False))
-        except (BlockingIOError, FileNotFoundError):
-            raise ContainerError(f"{directory.name}: it has just ended, and its files are gone") from None
-        cleanup.enter_context(linux.locked(directory / "upper", shared=True))  # who removes it holds the other one, too
-        if not cleanup.enter_context(freezer.frozen(directory.name)) and load(directory).running:
-            complain(
-                "there is no cgroup freezer to pause the container with: what it writes meanwhile may be half there"
-            )
-        return child.run(work, lambda: progress(struct.unpack_from("=q", done)[0], None))
+# ---- the archive's file ----
+
+
+def compressor(file: Path) -> Callable[[IO[bytes]], Any]:
+    """What compresses as the name of `file` says. Raises ContainerError if it says nothing."""
+    ending = re.fullmatch(r".+\.tar(|\.gz|\.zst)", file.name, re.DOTALL)
+    if not ending:
+        raise ContainerError(f"-o {str(file)!r}: a name that ends in .tar, .tar.gz or .tar.zst")
+    if ending[1] == ".zst":
+        return partial(unpack.zstd().ZstdFile, mode="wb")
+    return partial(gzip.open, mode="wb", compresslevel=6) if ending[1] else nullcontext
+
+
+@contextmanager
+def appearing(file: Path) -> Iterator[IO[bytes]]:
+    """A file to write, which gets its name at the end, when it is whole. A guard removes what is left of a half one."""
+    if file.is_dir():
+        raise ContainerError(f"-o {str(file)!r}: that is a directory")
+    half = file.with_name(f".{os.urandom(6).hex()}.part")
+    with guarded(lambda: half.unlink(missing_ok=True), needs=2), open(half, "xb") as target:
+        yield target
+        linux.rename(half, file)

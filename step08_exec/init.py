@@ -22,7 +22,8 @@ from .lib.linux import CLONE, PR
 def main(config: Config, directory: Path, cgroup: Cgroup, ends: list[int], channel: socket.socket) -> NoReturn:
     """Become the container's command."""
     cgroup.enter()
-    linux.unshare(CLONE.CLONE_NEWCGROUP)  # only now: the root of the new namespace is the cgroup that we are in
+    with namespaces.refusal_explained():
+        linux.unshare(CLONE.CLONE_NEWCGROUP)  # only now: the root of the new namespace is the cgroup that we are in
     for standard, end in enumerate(ends, start=1):
         os.dup2(end, standard)
     forget_the_caller(channel)
@@ -63,6 +64,7 @@ def set_up(config: Config, directory: Path, channel: socket.socket) -> None:
     volumes.put_down(config.volumes, picked)
     namespaces.bring_up_loopback()
     linux.sethostname(config.hostname)
+    rootfs.name_host(config.hostname)
     connect_streams(config, channel)
     if config.tty:
         rootfs.bind_file(os.ttyname(0), "/dev/console")

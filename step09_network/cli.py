@@ -15,8 +15,9 @@ from .cgroups.limits import Limits, parse_size
 from .config import Config
 from .lib import explain
 from .lib.errors import PROGRAM, ContainerError, complain, sentence
+from .lib.words import advice, without_values
 from .network import ports
-from .network.model import MODES
+from .network.model import MODES, PortMapping
 from .records import new
 
 WORDS_AS_TYPED = {"allow_interspersed_args": False}  # options end at the first word that is none
@@ -45,14 +46,16 @@ VariableFiles = Annotated[list[Path] | None, typer.Option("--env-file", metavar=
 
 @app.command(context_settings=WORDS_AS_TYPED)
 def run(
-    image: Annotated[str, typer.Argument(help="The image: its name[:tag] or id; or a directory.")],
+    image: Annotated[str, typer.Argument(help="The image, or a directory (./DIR, /DIR).")],
     command: Annotated[
         list[str] | None,
         typer.Argument(metavar="[COMMAND [ARG]...]", help="The program and its arguments.  [default: sh]"),
     ] = None,
     interactive: Annotated[bool, typer.Option("-i", "--interactive", help="Keep standard input open.")] = False,
     tty: Annotated[bool, typer.Option("-t", "--tty", help="Give the container a terminal.")] = False,
-    hostname: Annotated[str, typer.Option(help="The container's host name.  [default: its id]")] = "",
+    hostname: Annotated[
+        str, typer.Option("-h", "--hostname", help="The container's host name.  [default: its id]")
+    ] = "",
     memory: Annotated[
         str | None, typer.Option("-m", "--memory", help="Most memory: a number with b, k, m or g.")
     ] = None,
@@ -67,10 +70,10 @@ def run(
     volume: Annotated[
         list[str] | None, typer.Option("-v", "--volume", metavar="SRC:DST[:ro]", help="Show a path or volume at DST.")
     ] = None,
-    network_name: Annotated[
-        str,
+    network: Annotated[
+        list[str] | None,
         typer.Option("--network", metavar="NAME", help="A network, none or host.  [default: bridge; not root: none]"),
-    ] = "none" if namespaces.ROOTLESS else "bridge",
+    ] = None,
     ip: Annotated[str, typer.Option(help="Its address there.  [default: the lowest that is free]")] = "",
     publish: Annotated[
         list[str] | None,
@@ -85,13 +88,14 @@ def run(
     if tell:
         explain.enable()
     if interactive and tty and not os.isatty(0):
-        raise ContainerError("-it needs a terminal as standard input, and this is none: leave out -t")
+        raise ContainerError("-it needs a terminal as standard input, and this is none: -i alone reads a pipe")
     if detach and (interactive or tty):
         raise ContainerError(
             "-d and -t or -i: nobody stays who could hold the terminal's other end, or type; leave one out"
         )
     environment.check_workdir(workdir)
-    check_network(network_name, ip, publish or [])
+    networks = network or ["none" if namespaces.ROOTLESS else "bridge"]
+    published = check_network(networks, ip, publish or [])
     own_id = container.new_id()
     config = Config(
         id=own_id,
@@ -100,15 +104,15 @@ def run(
         hostname=check_hostname(hostname) if hostname else own_id,
         interactive=interactive,
         tty=tty,
-        limits=Limits(None if memory is None else parse_size(memory), cpus, cpu_shares, cpuset_cpus, pids_limit),
+        limits=Limits(parse_size(memory), cpus, cpu_shares, cpuset_cpus, pids_limit),
         workdir=workdir or "/",
         user=user,
         env=environment.parse(env_file or [], env or []),
         volumes=volumes.parse(volume or []),
         name=new.check_name(name) if name else "",
-        network=network_name,
+        networks=networks,
         ip=ip,
-        ports=[ports.parse(text) for text in publish or []],
+        ports=published,
         detach=detach,
         remove=remove,
     )
@@ -119,12 +123,22 @@ def run(
     return container.run(config)
 
 
-def check_network(name: str, ip: str, publish: list[str]) -> None:
-    """Raise ContainerError for what does not go together."""
-    if namespaces.ROOTLESS and name != "none":
-        raise ContainerError(f"--network {name}: only root may connect a container to the host's network; leave it out")
-    if name in MODES and (ip or publish):
-        raise ContainerError(f"{'-p' if publish else '--ip'} needs a network: with --network {name} there is none")
+def check_network(names: list[str], ip: str, publish: list[str]) -> list[PortMapping]:
+    """The ports to publish. Raises ContainerError for what does not go together."""
+    published = ports.parse(publish)
+    if namespaces.ROOTLESS and names != ["none"]:
+        raise ContainerError(f"--network {names[0]}: only root may connect a container to the host's network")
+    if len({*names}) < len(names):
+        raise ContainerError(f"--network {max(names, key=names.count)}: given twice")
+    for mode in {*MODES} & {*names}:
+        if len(names) > 1:
+            raise ContainerError(f"--network {mode}: leave the other networks out, or this")
+        if ip:
+            raise ContainerError(f"--ip needs a network: with --network {mode} there is none")
+        if publish:
+            complain(f"-p is ignored: with --network {mode} there is nothing that ports could lead to")
+            return []
+    return published
 
 
 def check_hostname(name: str) -> str:
@@ -145,13 +159,13 @@ def main() -> NoReturn:
         have_standard_streams()
         if sys.argv[1:2] != ["run"]:  # which starts without them: every import takes its milliseconds
             add_commands()
-        code = app(sys.argv[1:] or ["--help"], prog_name=f"python -m {PROGRAM}", standalone_mode=False)
+        code = app(without_values(sys.argv[1:]) or ["--help"], prog_name=f"python -m {PROGRAM}", standalone_mode=False)
         sys.stdout.flush()
     except ContainerError as error:
         complain(str(error))
         code = error.code
     except typer.TyperException as error:
-        complain(error.format_message())
+        complain(advice(*sys.argv[1:2]) or error.format_message())
         code = 125
     except BrokenPipeError:
         code = 128 + signal.SIGPIPE  # the reader has seen enough, as in `images | head -1`

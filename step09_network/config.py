@@ -27,8 +27,13 @@ class Config:
     volumes: list[Volume]
     name: str  # none: it gets one of two words
     env: dict[str, str]
-    network: str  # a network's name, none or host
-    ip: str
+    networks: list[str]  # their names; or none or host, alone
+    ip: str  # on the first of them
     ports: list[PortMapping]
     detach: bool
     remove: bool  # its record, as soon as it ends
+
+    @property
+    def network(self) -> str:
+        """The first network, none or host."""
+        return self.networks[0]

@@ -10,7 +10,7 @@ import socket
 from pathlib import Path
 from typing import NoReturn
 
-from . import capabilities, namespaces, overlay, program, rootfs, terminal, users, volumes
+from . import capabilities, namespaces, network, overlay, program, rootfs, terminal, users, volumes
 from .cgroups import Cgroup
 from .child import close_all_but
 from .config import Config
@@ -22,7 +22,8 @@ from .lib.linux import CLONE, PR
 def main(config: Config, directory: Path, cgroup: Cgroup, ends: list[int], channel: socket.socket) -> NoReturn:
     """Become the container's command."""
     cgroup.enter()
-    linux.unshare(CLONE.CLONE_NEWCGROUP)  # only now: the root of the new namespace is the cgroup that we are in
+    with namespaces.refusal_explained():
+        linux.unshare(CLONE.CLONE_NEWCGROUP)  # only now: the root of the new namespace is the cgroup that we are in
     for standard, end in enumerate(ends, start=1):
         os.dup2(end, standard)
     forget_the_caller(channel)
@@ -59,11 +60,14 @@ def set_up(config: Config, directory: Path, channel: socket.socket) -> None:
     """Furnish the namespaces. Each line needs those before it."""
     namespaces.make_mounts_private()
     picked = volumes.pick_up(config.volumes)
+    if config.network != "host":
+        network.let_users_in()
     rootfs.enter(overlay.mount(directory))
     volumes.put_down(config.volumes, picked)
     if config.network != "host":
         namespaces.bring_up_loopback()
     linux.sethostname(config.hostname)
+    rootfs.name_host(config.hostname)
     connect_streams(config, channel)
     if config.tty:
         rootfs.bind_file(os.ttyname(0), "/dev/console")

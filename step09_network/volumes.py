@@ -17,16 +17,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
-from . import child
-from .images import tree
 from .lib import linux, store
 from .lib.errors import ContainerError, sentence
 from .lib.linux import MOUNT_ATTR
 from .records import using
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}", re.ASCII)  # as Docker
-MODES = ("ro", "rw")
+MODES = {"ro", "rw", "z", "Z"}  # z and Z are for SELinux: accepted, as in Docker, and without effect
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,8 @@ def parse(specifications: list[str]) -> list[Volume]:
 def parse_one(text: str) -> Volume:
     """One specification."""
     source, target, *mode = text.split(":") if ":" in text else (text, "")
-    if mode and (len(mode) > 1 or mode[0] not in MODES):
+    modes = ":".join(mode).split(",") if mode else []
+    if not MODES.issuperset(modes) or {"ro", "rw"}.issubset(modes):
         raise ContainerError(f"-v {text!r}: the mode is ro or rw, not {text.split(':', 2)[2]!r}")
     if not source or not target:
         raise ContainerError(f"-v {text!r}: give SRC:DST, a path or volume's name here and a path in the container")
@@ -75,7 +75,7 @@ def parse_one(text: str) -> Volume:
         source = os.path.abspath(source)
     elif not NAME.fullmatch(source):
         raise ContainerError(f"-v {text!r}: {source!r} is no volume's name (letters, digits, _.-); a path has a /")
-    return Volume(source, target, read_only=mode == ["ro"])
+    return Volume(source, target, read_only="ro" in modes)
 
 
 def may_be_covered(target: str) -> bool:
@@ -118,29 +118,27 @@ def hold(volume: Volume, image: Path) -> int:
     with linux.locked(folder.parent):
         if not folder.exists():
             with store.owned("tmp", os.urandom(6).hex()) as work:
-                fill(work, volume.target, image)
+                (work / "data").mkdir()
+                (work / "data").chmod(0o755)  # whatever the umask: the container's users must get in
+                fill(work / "data", volume.target, image)
                 linux.rename(work, folder)
         return linux.lock(folder, shared=True)
 
 
-def fill(work: Path, target: str, image: Path) -> None:
-    """Begin a volume with what the image has at the place where it is going to be, as Docker does.
+def fill(data: Path, target: str, image: Path) -> None:
+    """Begin a volume with what the image has at the place where it is going to be, as Docker does."""
+    from .images import copy, pack
 
-    The image may have a symbolic link there. So the image becomes the root directory of the process that copies; the
-    copy lies outside, and is reached from the working directory.
-    """
-
-    def copy() -> int:
-        linux.chdir(str(work))
+    def read(pipe: IO[bytes]) -> None:
+        # The image may have a symbolic link there: so it becomes the root directory of the process that reads.
         linux.told("chroot", [image], os.chroot, image)
-        os.umask(0o022)  # the container's users are not the caller
+        linux.chdir("/")
         if os.path.isdir(target):
-            tree.copy(Path(os.path.realpath(target)), Path("data"), lambda size: None)
+            pack.pack(Path(target), pipe)
         else:
-            os.mkdir("data", 0o755)
-        return 0
+            pipe.write(pack.END)
 
-    child.run(copy, lambda: None)
+    copy.copy(data, read)
 
 
 def directory(name: str) -> Path:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import host, image, oracle, rootless, session, strace
+from tests.support import host, image, oracle, own_host, rootless, session, store, strace, watchdog
 from tests.support.runtime import HOST_ENVIRONMENT, Missing, Runtime
 
 MARKS = [
@@ -28,6 +28,7 @@ MARKS = [
     "as_root(reason): not for an unprivileged user",
     "as_user(reason): only for an unprivileged user",
     "every_step: on every step, whichever are chosen for other tests",
+    "same(*files): what is tested is in these files: a step that has them byte for byte as the first needs no run",
     "v2: also run in the virtual machine, which has cgroup v2 alone",
 ]
 
@@ -48,12 +49,20 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.runtime and not config.option.step:
         raise pytest.UsageError("--runtime COMMAND needs --step N: which step's features does it have?")
     if not hasattr(config, "workerinput"):  # the controller; its workers inherit the directory
-        session.begin()
+        for killed in session.begin():
+            own_host.sweep(killed)
     host.adopt_orphans()
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """In a worker, or where there are none. By now it is connected with the controller, on the machine's network."""
+    if os.geteuid() == 0 and not (session.config.getoption("tx") and not hasattr(session.config, "workerinput")):
+        session.config.add_cleanup(own_host.OwnHost().leave)
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
-    if not hasattr(config, "workerinput"):
+    if not hasattr(config, "workerinput") and session.VARIABLE in os.environ:
+        own_host.sweep(session.directory().name)
         session.end()
 
 
@@ -97,9 +106,10 @@ def brought(test: pytest.Item) -> tuple[int, int]:
 def concerns(candidate: Candidate, test: pytest.Item, config: pytest.Config) -> bool:
     """Whether this runtime is one of those that the test's marks, and --step, ask for.
 
-    What holds for a step holds for every later one, whose files are mostly the same. To run it on each takes long. So
-    the whole suite runs a test on the step that brings it, on the last, and as root on one between; --step N those that
-    N brings and its share of the earlier ones. All run with --every-step, and where somebody's own runtime is tested.
+    What holds for a step holds for every later one, whose files are mostly the same byte for byte. To run it on each
+    takes long. So the whole suite runs a test on the step that brings it and on the last as root, on one of the two as
+    a user, and a third of the tests on a step between. --step N: those that N brings and its share of the earlier ones.
+    All run with --every-step, and where somebody's own runtime is tested.
     """
     first, until = brought(test)
     assert first, "a test that takes `runtime` stands in a step's folder, or has @pytest.mark.step(N)"
@@ -118,9 +128,27 @@ def concerns(candidate: Candidate, test: pytest.Item, config: pytest.Config) -> 
     if config.option.step is not None:
         return candidate.step == first or candidate.step == until < 9 or share % candidate.step == 0
     last = min(until, newest_step())
+    if (mark := test.get_closest_marker("same")) and unchanged(first, last, mark.args):
+        return candidate.step == first
+    if candidate.rootless and not test.get_closest_marker("as_user"):  # root runs both
+        return candidate.step == (first, last)[share >> 8 & 1]
     between = range(first + 1, last)
-    own = between and not candidate.rootless and candidate.step == between[share % len(between)]
-    return candidate.step in (first, last) or bool(own)
+    third = share >> 16 & 0xFF < 0x55
+    return candidate.step in (first, last) or bool(
+        between and third and candidate.step == between[share % len(between)]
+    )
+
+
+def unchanged(first: int, last: int, files: tuple[str, ...]) -> bool:
+    """Whether all steps have these files as the first has them."""
+    folders = [path.parent for path in session.REPOSITORY.glob("step[0-9][0-9]_*/__main__.py")]
+    concerned = [folder for folder in folders if first <= int(folder.name[4:6]) <= last]
+
+    def one_version(name: str) -> bool:
+        paths = [folder / name for folder in concerned]
+        return all(path.exists() for path in paths) and len({path.read_bytes() for path in paths}) == 1
+
+    return all(map(one_version, files))
 
 
 @cache
@@ -146,6 +174,33 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         (drop if unasked or (config.option.step is not None and not concerned) else keep).append(item)
     config.hook.pytest_deselected(items=drop)
     items[:] = keep
+
+
+# ---- no test hangs ---------------------------------------------------------------------------------------------------
+
+
+def limit(item: pytest.Item) -> float:
+    """The seconds that pytest-timeout gives a call; a test's set-up and its end have as much."""
+    mark = item.get_closest_marker("timeout")
+    return float(mark.args[0] if mark else item.config.getoption("timeout") or item.config.getini("timeout"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    with watchdog.over(f"the set-up of {item.nodeid}", limit(item)):
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    with watchdog.over(item.nodeid, limit(item)):
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    with watchdog.over(f"the end of {item.nodeid}", limit(item)):
+        yield
 
 
 # ---- fixtures --------------------------------------------------------------------------------------------------------
@@ -210,8 +265,12 @@ def build(candidate: Candidate, tmp_path: Path, config: pytest.Config) -> Runtim
         rootless=candidate.rootless,
     )
     if made.step >= 3:
-        made.image = "test"
-        if not Path(environment["MYDOCKER_ROOT"], "images").exists():
+        root = state_root(candidate) / "root"  # of steps 3 to 5
+        made.image = "test" if made.step >= 6 else str(root)
+        if made.step < 6:
+            if not root.exists():
+                store.unpacked(made, image.tar(), root)
+        elif not Path(environment["MYDOCKER_ROOT"], "images").exists():
             imported = made.call("import", str(image.tar()), "test")
             assert imported.code == 0, f"the test image cannot be imported: {imported.err!r}"
     return made
@@ -248,10 +307,31 @@ def host_is_as_it_was(tmp_path: Path) -> Iterator[None]:
         pytest.fail("\n  ".join(["the host is not as it was:", *map(str, left)]), pytrace=False)
 
 
-# ---- what was skipped, and why ---------------------------------------------------------------------------------------
+# ---- what was skipped or tried again, and why ------------------------------------------------------------------------
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    tell_skips(terminalreporter)
+    tell_reruns(terminalreporter)
+    if watchdog.told().exists():
+        terminalreporter.section("hung")
+        terminalreporter.write(watchdog.told().read_text())
+
+
+def tell_reruns(terminalreporter: pytest.TerminalReporter) -> None:
+    """A fault that comes by chance is a fault: none shall be hidden by the second try."""
+    tries: dict[str, list[str]] = {}
+    for report in terminalreporter.getreports("rerun"):
+        crash = getattr(report.longrepr, "reprcrash", None)
+        said = crash.message if crash else report.longreprtext
+        tries.setdefault(report.nodeid, []).append(f"{report.when}: {' '.join(said.split())[:300]}")
+    if tries:
+        terminalreporter.section("tried again, and what went wrong the first time")
+        for test, failures in tries.items():
+            terminalreporter.line(f"{len(failures)} × {test}: {failures[0]}")
+
+
+def tell_skips(terminalreporter: pytest.TerminalReporter) -> None:
     reasons = Counter(
         report.longrepr[2].removeprefix("Skipped: ")
         for report in terminalreporter.getreports("skipped")

@@ -21,6 +21,7 @@ fail() { say "$*"; exit 1; }
 packages() {
     cat <<'END'
 run   busybox-static    busybox                         the default image; without it the host's own tools are copied
+run   nftables          nft                             containers' networks: its library, libnftables, sets rules
 lint  shellcheck        shellcheck                      reads the shell scripts
 test  podman            podman                          the oracle: what a test says of Docker must hold for Podman too
 test  runc              runc                            Podman runs its containers with it; `make bench` alone as well
@@ -37,7 +38,6 @@ test  xz-utils          xz                              archives to import
 test  zstd              zstd                            archives to import
 test  mmdebstrap        mmdebstrap                      a Debian to run a real server in
 test  redis-tools       redis-benchmark                 the server's client and load
-test  nftables          nft                             which firewall rules there are
 v2    qemu-system-x86   qemu-system-x86_64              the machine with cgroup v2 (its kernel is fetched when it starts)
 v2    e2fsprogs         mkfs.ext4                       its disk
 END

@@ -20,7 +20,6 @@ def find() -> list[Hierarchy]:
         with suppress(OSError):
             if controllers := CONTROLLERS & options:
                 base = make_directory(root / "mydocker")
-                base.chmod(0o700)
                 give_processors(base)
                 if os.access(base, os.W_OK):
                     found.append(Hierarchy(base, 1, controllers))
@@ -29,19 +28,14 @@ def find() -> list[Hierarchy]:
 
 def settings(limits: Limits) -> list[tuple[str, str, object]]:
     """The same for version 1, where `memsw` is memory and swap together."""
-    found: list[tuple[str, str, object]] = []
-    if limits.memory is not None:
-        found += [("memory", "memory.limit_in_bytes", limits.memory)]
-        found += [("memory", "memory.memsw.limit_in_bytes", 2 * limits.memory)]
-    if limits.cpus is not None:
-        found += [("cpu", "cpu.cfs_period_us", PERIOD), ("cpu", "cpu.cfs_quota_us", round(limits.cpus * PERIOD))]
-    if limits.cpu_shares is not None:
-        found += [("cpu", "cpu.shares", limits.cpu_shares)]
-    if limits.cpuset_cpus is not None:
-        found += [("cpuset", "cpuset.cpus", limits.cpuset_cpus)]
-    if limits.pids is not None:
-        found += [("pids", "pids.max", limits.pids)]
-    return found
+    return [
+        ("memory", "memory.limit_in_bytes", limits.memory),
+        ("memory", "memory.memsw.limit_in_bytes", limits.memory and 2 * limits.memory),
+        ("cpu", "cpu.cfs_quota_us", limits.cpus and round(limits.cpus * PERIOD)),  # of 100,000, the kernel's own period
+        ("cpu", "cpu.shares", limits.cpu_shares),
+        ("cpuset", "cpuset.cpus", limits.cpuset_cpus),
+        ("pids", "pids.max", limits.pids if limits.pids != -1 else None),
+    ]
 
 
 def give_processors(directory: Path) -> None:

@@ -2,13 +2,18 @@
 
 import os
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from .errors import ContainerError
 
 
+@cache
 def root() -> Path:
-    """The store: $MYDOCKER_ROOT, else /var/lib/mydocker, without root $XDG_DATA_HOME/mydocker."""
+    """The store: $MYDOCKER_ROOT, else /var/lib/mydocker, without root $XDG_DATA_HOME/mydocker.
+
+    A relative path counts from where we were started, wherever we have moved since.
+    """
     if chosen := os.environ.get("MYDOCKER_ROOT"):
         return Path(chosen).absolute()
     if os.geteuid() == 0:

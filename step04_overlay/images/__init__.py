@@ -1,10 +1,9 @@
-"""What a container's root is made from: the image `busybox`, or a directory of the host's."""
+"""What a container's root is made from: an image, or a directory of the host's."""
 
-import shutil
 from pathlib import Path
 
 from ..lib import linux, store
-from ..lib.errors import ContainerError, complain
+from ..lib.errors import ContainerError
 
 
 def find(reference: str) -> Path:
@@ -18,11 +17,7 @@ def find(reference: str) -> Path:
         if not image.exists():
             from . import default
 
-            half = image.with_name(".busybox")
-            shutil.rmtree(half, ignore_errors=True)  # left by a runtime that was killed
-            origin = default.make(half)
-            half.rename(image)
-            complain(f"made the image 'busybox' from {origin}")
+            default.make(image)
         return image
 
 

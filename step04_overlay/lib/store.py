@@ -7,14 +7,19 @@ maker any more, and is swept away.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 from . import linux
 from .errors import ContainerError
 
 
+@cache
 def root() -> Path:
-    """The store: $MYDOCKER_ROOT, else /var/lib/mydocker, without root $XDG_DATA_HOME/mydocker."""
+    """The store: $MYDOCKER_ROOT, else /var/lib/mydocker, without root $XDG_DATA_HOME/mydocker.
+
+    A relative path counts from where we were started, wherever we have moved since.
+    """
     if chosen := os.environ.get("MYDOCKER_ROOT"):
         return Path(chosen).absolute()
     if os.geteuid() == 0:

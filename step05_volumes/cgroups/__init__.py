@@ -92,11 +92,11 @@ def find_trees() -> list[Hierarchy]:
 
 def check(limits: Limits, trees: list[Hierarchy]) -> None:
     """Raise ContainerError for a limit that no controller here could keep."""
-    for controller in limits.controllers():
+    for controller in {controller for controller, _, value in v2.settings(limits) if value}:
         tree = next((tree for tree in trees if controller in tree.controllers), None)
         if tree is None:
             raise ContainerError(f"there is no cgroup controller {controller!r} here to keep that limit: {v2.remedy()}")
-        if limits.cpuset_cpus is not None and controller == "cpuset":
+        if limits.cpuset_cpus and controller == "cpuset":
             usable = processors_of(tree)
             if not (wanted := parse_list(limits.cpuset_cpus)) or not wanted <= usable:
                 raise ContainerError(
@@ -116,7 +116,7 @@ def apply(limits: Limits, tree: Hierarchy, directory: Path) -> None:
         v1.give_processors(directory)
     for controller, file, value in (v1 if tree.version == 1 else v2).settings(limits):
         no_swap = file in SWAP and not (directory / file).exists()  # this kernel does not count it
-        if controller in tree.controllers and not no_swap:
+        if value and controller in tree.controllers and not no_swap:
             linux.write_file(directory / file, str(value))
 
 

@@ -40,8 +40,8 @@ def mounted(kind: str) -> Iterator[tuple[Path, set[str]]]:
 
 
 def make_directory(directory: Path) -> Path:
-    """Make a cgroup, unless it is there."""
+    """Make a cgroup, unless it is there. Nobody else may open it: it serves as a lock, too."""
     if not directory.exists():
         with suppress(FileExistsError):  # somebody else's first run
-            linux.mkdir(directory)
+            linux.mkdir(directory, 0o700)
     return directory

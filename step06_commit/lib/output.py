@@ -1,9 +1,8 @@
-"""What commands print: tables, progress, units."""
+"""What commands print: tables and units."""
 
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .errors import ContainerError, complain
@@ -45,21 +44,6 @@ def rich_table(titles: list[str], rows: list[list[str]]) -> "Table":
     for row in rows:
         table.add_row(*map(Text, row))
     return table
-
-
-@contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar on standard error while something long is done, if that is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        bar = bars.add_task(title, total=None)
-        yield lambda done, total: bars.update(bar, completed=done, total=total)
 
 
 def ago(then: float) -> str:

@@ -1,9 +1,10 @@
-"""Where the runtime keeps what outlives a command: JSON files and directories, with no daemon to look after them.
+"""Where the runtime keeps what outlives a command: files and directories, with no daemon to look after them.
 
-Any command may be killed at any instant. So what takes time is made in a directory in `tmp/`, and renamed into
-place when it is whole. Its maker holds it locked; what lies there unlocked has no maker any more and is swept away.
+Any command may be killed at any instant. So who makes a directory here holds it locked; what lies there unlocked has no
+maker any more, and is swept away.
 """
 
+import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -87,6 +88,7 @@ def owned(kind: str, name: str) -> Iterator[Path]:
     try:
         yield parent / name
     finally:
+        fcntl.flock(held, fcntl.LOCK_UN)  # closing would not do: children have inherited the descriptor
         os.close(held)
         with suppress(FileNotFoundError), linux.locked(parent / name):  # once nobody else, as a commit, holds it
             remove(parent / name)

@@ -1,4 +1,4 @@
-"""Letting a container's processes stand still: in version 1 a controller, in version 2 part of every cgroup.
+"""Pausing a container: version 1 has a controller for that, in version 2 every cgroup can do it.
 
 Kernel: admin-guide/cgroup-v1/freezer-subsystem.rst; cgroup.freeze in admin-guide/cgroup-v2.rst.
 """
@@ -15,33 +15,34 @@ from ..lib import linux
 from ..lib.errors import ContainerError
 from . import find_trees
 
+# For each version's switch: what sets and resets it, and which file then contains what.
+SWITCHES = {
+    "cgroup.freeze": ("1", "0", "cgroup.events", "frozen 1"),
+    "freezer.state": ("FROZEN", "THAWED", "freezer.state", "FROZEN"),
+}
+
 
 @contextmanager
 def frozen(name: str) -> Iterator[bool]:
-    """Let a container's processes stand still meanwhile. Gives False, and does nothing, where there is no freezer.
+    """Pause a container's processes meanwhile. Gives False, and does nothing, where there is no freezer.
 
     A guard lets them go on even if we are killed.
     """
-    directories = [tree.base / name for tree in find_trees()]
-    # The switch, how it is set and reset, and what can then be read in which file.
-    dialects = [
-        ("cgroup.freeze", "1", "0", "cgroup.events", "frozen 1"),
-        ("freezer.state", "FROZEN", "THAWED", "freezer.state", "FROZEN"),
-    ]
-    ways = [(directory, *way) for directory in directories for way in dialects if (directory / way[0]).exists()]
-    if not ways:
+    places = [tree.base / name / switch for tree in find_trees() for switch in SWITCHES]
+    switch = next((place for place in places if place.exists()), None)
+    if switch is None:
         yield False
         return
-    directory, switch, on, off, status, reached = ways[0]
+    on, off, status, reached = SWITCHES[switch.name]
     with ExitStack() as cleanup:
-        thaw = os.open(directory / switch, os.O_WRONLY)
+        thaw = os.open(switch, os.O_WRONLY)
         cleanup.callback(os.close, thaw)
-        fcntl.flock(thaw, fcntl.LOCK_EX)  # one after another, or the first to end would thaw it under the second
+        fcntl.flock(thaw, fcntl.LOCK_EX)  # one commit after another, or the first to end would thaw it for the second
         cleanup.enter_context(guarded(lambda: os.write(thaw, off.encode()), needs=thaw))  # it holds the lock, too
-        cleanup.callback(let_go, directory / switch, off)
+        cleanup.callback(let_go, switch, off)
         for _ in range(1000):
-            linux.write_file(directory / switch, on)
-            if reached in (directory / status).read_text():
+            linux.write_file(switch, on)
+            if reached in switch.with_name(status).read_text():
                 break
             time.sleep(0.01)
         else:
@@ -50,6 +51,6 @@ def frozen(name: str) -> Iterator[bool]:
 
 
 def let_go(switch: Path, off: str) -> None:
-    """Let frozen processes go on; if somebody has killed the container and swept its cgroup away, nobody is there."""
+    """Let paused processes go on. If the container has been killed meanwhile, its cgroup may be gone."""
     with suppress(FileNotFoundError):
         linux.write_file(switch, off)

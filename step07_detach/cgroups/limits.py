@@ -11,7 +11,10 @@ SMALLEST_MEMORY = 6 * 2**20  # bytes, as in Docker: our init must fit in it unti
 
 @dataclass(frozen=True)
 class Limits:
-    """What `run` was told; None is no limit. Raises ContainerError for a limit that makes no sense here."""
+    """What `run` was told; None is no limit, and so is 0, as in Docker.
+
+    Raises ContainerError for a limit that makes no sense here.
+    """
 
     memory: int | None = None  # bytes
     cpus: float | None = None  # 1.5: one and a half processors' time
@@ -21,30 +24,20 @@ class Limits:
 
     def __post_init__(self) -> None:
         processors = os.cpu_count() or 1
-        if self.memory is not None and self.memory < SMALLEST_MEMORY:
-            raise ContainerError("--memory: at least 6m, or the container could not even start")
-        if self.memory is not None and self.memory >= 2**62:
-            raise ContainerError("--memory: more than any machine has; leave it out for no limit")
-        if self.cpus is not None and not 0.01 <= self.cpus <= processors:
+        if self.memory and not SMALLEST_MEMORY <= self.memory < 2**62:
+            raise ContainerError("--memory: at least 6m, or the container could not even start; 0 is no limit")
+        if self.cpus and not 0.01 <= self.cpus <= processors:
             raise ContainerError(f"--cpus {self.cpus:g}: this machine has {processors}, so from 0.01 to {processors}")
-        if self.cpu_shares is not None and not 2 <= self.cpu_shares <= 262144:
+        if self.cpu_shares and not 2 <= self.cpu_shares <= 262144:
             raise ContainerError(f"--cpu-shares {self.cpu_shares}: from 2 to 262144; everybody else has 1024")
-        if self.pids is not None and not 1 <= self.pids <= 2**22:
-            raise ContainerError(f"--pids-limit {self.pids}: from 1 to {2**22}; leave it out for no limit")
-
-    def controllers(self) -> set[str]:
-        """The cgroup controllers that have to keep these limits."""
-        asked = {
-            "memory": self.memory,
-            "cpu": self.cpus or self.cpu_shares,
-            "cpuset": self.cpuset_cpus,
-            "pids": self.pids,
-        }
-        return {controller for controller, limit in asked.items() if limit is not None}
+        if self.pids and not -1 <= self.pids <= 2**22:
+            raise ContainerError(f"--pids-limit {self.pids}: from 1 to {2**22}; 0 or -1 is no limit")
 
 
-def parse_size(text: str) -> int:
+def parse_size(text: str | None) -> int | None:
     """Bytes, from a number with a unit as Docker writes it: 64m, 1.5g, 4096b."""
+    if text is None:
+        return None
     match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,18})?)([bkmg]?)b?", text.lower(), re.ASCII)
     if not match:
         raise ContainerError(f"--memory {text!r}: a number with b, k, m or g, such as 64m")

@@ -21,7 +21,6 @@ def find() -> list[Hierarchy]:
             if not controllers_in(parent, "controllers"):
                 continue
             base = make_directory(parent / "mydocker")
-            base.chmod(0o700)  # or anybody could open it, and hold the lock that we wait for
             controllers = hand_down(parent) & hand_down(base)
             if controllers and os.access(base, os.W_OK):
                 found.append(Hierarchy(base, 2, controllers))
@@ -29,22 +28,18 @@ def find() -> list[Hierarchy]:
 
 
 def settings(limits: Limits) -> list[tuple[str, str, object]]:
-    """What the limits are here: for each its controller, the file in the container's directory, and its value.
+    """What is to be set here: a controller, a file in the container's directory, its value; None is no limit.
 
     As in Docker, a container may have as much swap again as memory.
     """
-    found: list[tuple[str, str, object]] = []
-    if limits.memory is not None:
-        found += [("memory", "memory.max", limits.memory), ("memory", "memory.swap.max", limits.memory)]
-    if limits.cpus is not None:
-        found += [("cpu", "cpu.max", f"{round(limits.cpus * PERIOD)} {PERIOD}")]
-    if limits.cpu_shares is not None:
-        found += [("cpu", "cpu.weight", shares_to_weight(limits.cpu_shares))]
-    if limits.cpuset_cpus is not None:
-        found += [("cpuset", "cpuset.cpus", limits.cpuset_cpus)]
-    if limits.pids is not None:
-        found += [("pids", "pids.max", limits.pids)]
-    return found
+    return [
+        ("memory", "memory.max", limits.memory),
+        ("memory", "memory.swap.max", limits.memory),
+        ("cpu", "cpu.max", limits.cpus and f"{round(limits.cpus * PERIOD)} {PERIOD}"),
+        ("cpu", "cpu.weight", limits.cpu_shares and shares_to_weight(limits.cpu_shares)),
+        ("cpuset", "cpuset.cpus", limits.cpuset_cpus),
+        ("pids", "pids.max", limits.pids if limits.pids != -1 else None),
+    ]
 
 
 def shares_to_weight(shares: int) -> int:

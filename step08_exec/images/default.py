@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from ..lib.errors import ContainerError
+from ..lib.errors import ContainerError, complain
 
 # Without a busybox: enough of a system to look around in.
 TOOLS = """
@@ -22,8 +22,17 @@ FILES = {
 FOLDERS = "bin dev etc home mnt proc root run sys tmp usr/bin var/tmp".split()
 
 
-def make(root: Path) -> str:
-    """Make the image's root file system in a new directory; returns what it was made from."""
+def make(root: Path) -> None:
+    """Make the image's root file system in the directory `root`, which is there when it is whole, and not before."""
+    half = root.with_name(f".{root.name}")
+    shutil.rmtree(half, ignore_errors=True)  # left by a runtime that was killed
+    origin = fill(half)
+    half.rename(root)
+    complain(f"made the image 'busybox' from {origin}")
+
+
+def fill(root: Path) -> str:
+    """Make the root file system in a new directory. Returns what it was made from."""
     os.umask(0o022)  # the caller's umask may hide new files from others; the image's users must see theirs
     root.mkdir()
     for folder in FOLDERS:

@@ -1,96 +1,57 @@
-"""Tar archives, written: pax(1), "pax Interchange Format", in the dialect that Docker, Podman and GNU tar read."""
+"""Tar archives, written: pax(1), "pax Interchange Format", in the form that Docker, Podman and GNU tar read.
+
+Before each file stands a header, a block of numbers and names as of 1988 (ustar in tar(5)). What has no room in it
+stands before that, as records: lines of text. Python's tarfile can write both, but takes three times as long for each,
+and a system's image is many small files.
+"""
 
 import errno
-import gzip
 import os
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from ..lib import linux
-from ..lib.errors import ContainerError
-from . import Progress, pax, tree
-from .archive import XATTR, zstd
+from .unpack import XATTR
 
-CHUNK = 2**18  # bytes
-COMPRESSIONS: dict[str, Callable[[IO[bytes]], Any]] = {
-    ".tar": nullcontext,
-    ".tar.gz": lambda file: gzip.GzipFile(fileobj=file, mode="wb", compresslevel=6),
-    ".tar.zst": lambda file: zstd.ZstdFile(file, "wb"),
-}
+CHUNK = 2**16  # bytes read at once. More would be fresh memory each time, which costs as much as the copying
+BLOCK = 512  # bytes
+END = bytes(2 * BLOCK)
+FILE, HARD_LINK, SYMLINK, FOLDER, FIFO = b"0", b"1", b"2", b"5", b"6"
+RECORDS = b"x"  # not a file, but more about the one that follows
+KINDS = {stat.S_IFREG: FILE, stat.S_IFLNK: SYMLINK, stat.S_IFDIR: FOLDER, stat.S_IFIFO: FIFO}
 
-
-def compressor(file: Path) -> Callable[[IO[bytes]], Any]:
-    """What compresses as the name of `file` says. Raises ContainerError if it says nothing."""
-    for ending, compress in COMPRESSIONS.items():
-        if file.name.endswith(ending) and file.name != ending:
-            return compress
-    raise ContainerError(f"-o {str(file)!r}: a name that ends in .tar, .tar.gz or .tar.zst")
+Pieces = list[tuple[int, int]]  # (offset, count) in bytes
+Records = dict[str, bytes]  # by keyword
 
 
-@contextmanager
-def appearing(file: Path) -> Iterator[IO[bytes]]:
-    """A file to write, which gets its name at the end, when it is whole: O_TMPFILE in open(2).
-
-    If we are killed before, the kernel frees what has no name.
-    """
-    if file.is_dir():
-        raise ContainerError(f"-o {str(file)!r}: that is a directory")
-    half = file.with_name(f".{os.urandom(6).hex()}.part")
-    try:
-        try:
-            fd = os.open(file.parent, os.O_TMPFILE | os.O_WRONLY, 0o666)
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
-                raise
-            fd = os.open(half, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)  # a file system that cannot do that
-        with open(fd, "wb", buffering=CHUNK) as target:
-            yield target
-            if not half.exists():
-                try:
-                    os.link(f"/proc/self/fd/{fd}", file, src_dir_fd=fd, follow_symlinks=True)
-                    return
-                except FileExistsError:  # only rename(2) puts a file in the place of another
-                    os.link(f"/proc/self/fd/{fd}", half, src_dir_fd=fd, follow_symlinks=True)
-            half.rename(file)
-    finally:
-        half.unlink(missing_ok=True)
-
-
-def pack(root: Path, file: IO[bytes], compress: Callable[[IO[bytes]], Any], progress: Progress) -> int:
-    """Write all that is in the directory `root` to `file`, staying on its file system. Returns the bytes of its files.
+def pack(root: Path, target: IO[bytes]) -> None:
+    """Write all that is in the directory `root` to `target`, staying on its file system.
 
     Left out are device files and sockets, which an image has no business with. `root` becomes the working directory,
     as short paths are found sooner.
     """
-    done = 0
     links: dict[tuple[int, int], str] = {}  # (device, inode) of files with several names: the first of them
-    buffer = memoryview(bytearray(CHUNK))  # one for all: fresh memory costs the kernel as much as a copy
     linux.chdir(str(root))
-    with compress(file) as target:
-        for name, info in walk():
-            member = describe(name, info)
-            if info.st_nlink > 1 and member.kind != pax.FOLDER:
-                first = links.setdefault((info.st_dev, info.st_ino), name)
-                if first != name:
-                    member.kind, member.link = pax.HARD_LINK, first
-            if member.kind == pax.FILE:
-                write_file(target, member, buffer)
-                done += info.st_size
-                progress(done, None)
-            else:
-                target.write(pax.header(member))
-        target.write(bytes(2 * pax.BLOCK))  # the end mark
-    file.flush()
-    return done
+    for name, info in walk():
+        kind = KINDS[stat.S_IFMT(info.st_mode)]
+        first = links.setdefault((info.st_dev, info.st_ino), name) if info.st_nlink > 1 and kind != FOLDER else name
+        if first != name:
+            target.write(header(name, HARD_LINK, info, first))
+        elif kind == FILE:
+            write_file(target, name, info)
+        else:
+            link = os.readlink(name) if kind == SYMLINK else ""
+            target.write(header(name, kind, info, link, records=attributes(name)))
+    target.write(END)
 
 
 def walk() -> Iterator[tuple[str, os.stat_result]]:
     """The name and the facts of all that goes into the archive: each directory, and right behind it all that is in it.
 
-    For as soon as something else follows, tar gives the directory its times, and a mode that may keep others out.
+    For as soon as something else follows, tar sets the directory's time, and a mode that may keep others out.
     """
     root = os.stat(".")
     waiting = [("./", root)]
@@ -101,54 +62,127 @@ def walk() -> Iterator[tuple[str, os.stat_result]]:
             continue
         for entry in sorted(os.scandir(name), key=lambda entry: entry.name, reverse=True):
             inside = entry.stat(follow_symlinks=False)
-            if stat.S_IFMT(inside.st_mode) in pax.KINDS:
-                path = name.removeprefix("./") + entry.name
-                waiting.append((path + "/" * stat.S_ISDIR(inside.st_mode), inside))
+            if stat.S_IFMT(inside.st_mode) in KINDS:
+                slash = "/" if stat.S_ISDIR(inside.st_mode) else ""
+                waiting.append((f"{name.removeprefix('./')}{entry.name}{slash}", inside))
 
 
-def describe(name: str, info: os.stat_result) -> pax.Member:
-    """All about a file but what is in it."""
-    member = pax.Member(name, pax.KINDS[stat.S_IFMT(info.st_mode)], info)
-    if member.kind == pax.SYMLINK:
-        member.link = os.readlink(name)
+def attributes(name: str) -> Records:
+    """A file's extended attributes (xattr(7)), as records."""
+    found = {}
     for attribute in os.listxattr(name, follow_symlinks=False):
         keyword = XATTR + attribute.replace("%", "%25").replace("=", "%3D")  # = ends the keyword
-        member.records[keyword] = os.getxattr(name, attribute, follow_symlinks=False)
-    return member
+        try:
+            found[keyword] = os.getxattr(name, attribute, follow_symlinks=False)
+        except OSError as error:
+            if error.errno != errno.EOVERFLOW:  # without root: capabilities that a file has outside alone
+                raise
+    return found
 
 
-def write_file(target: Any, member: pax.Member, buffer: memoryview) -> None:
-    """Write a file: its header, and by way of `buffer` its bytes. Raises OSError if it has become shorter."""
-    content = os.open(member.name, os.O_RDONLY)
+def write_file(target: IO[bytes], name: str, info: os.stat_result) -> None:
+    """Write a file: its header, and of its bytes those that are no hole. Raises OSError if it has become shorter."""
+    shorter = OSError(errno.EIO, "the file became shorter while it was read", name)
+    content = os.open(name, os.O_RDONLY)
     try:
-        pieces = tree.data_pieces(content, member.info)
-        member.size = sum(count for _, count in pieces)
-        table = make_sparse(member, pieces) if member.size < member.info.st_size else b""
-        target.write(pax.header(member) + table)
+        pieces = data_pieces(content, info)
+        size = sum(count for _, count in pieces)
+        if size == info.st_size:
+            target.write(header(name, FILE, info, size=size, records=attributes(name)))
+        elif os.fstat(content).st_size < info.st_size:
+            raise shorter
+        else:
+            target.write(sparse_header(name, info, size, pieces))
         for offset, count in pieces:
             while count:
-                done = os.preadv(content, [buffer[: min(CHUNK, count)]], offset)
-                if not done:
-                    raise OSError(errno.EIO, tree.SHORTER, member.name)
-                target.write(buffer[:done])
-                offset, count = offset + done, count - done
-        target.write(pax.padding(member.size))
+                data = os.pread(content, min(CHUNK, count), offset)
+                if not data:
+                    raise shorter
+                target.write(data)
+                offset, count = offset + len(data), count - len(data)
+        target.write(padding(size))
     finally:
         os.close(content)
 
 
-def make_sparse(member: pax.Member, pieces: list[tuple[int, int]]) -> bytes:
-    """Of a file with holes, only the pieces that are none are written, behind the table that this returns.
+def data_pieces(file: int, info: os.stat_result) -> Pieces:
+    """Where a file is not hole, by lseek(2) with SEEK_DATA and SEEK_HOLE."""
+    if info.st_blocks * 512 >= info.st_size:
+        return [(0, info.st_size)]  # as most are: no block is missing
+    pieces: Pieces = []
+    hole = 0
+    while hole < info.st_size:
+        try:
+            offset = os.lseek(file, hole, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole from here to the end
+                break
+            raise
+        if offset >= info.st_size:  # it has grown meanwhile, behind that hole
+            break
+        hole = min(os.lseek(file, offset, os.SEEK_HOLE), info.st_size)
+        pieces.append((offset, hole - offset))
+    return pieces
 
-    That is GNU tar's sparse format 1.0 (tar manual, "PAX Format, Version 1.0"). Who does not know it gets a file of
-    that odd name.
+
+# ---- headers ----
+
+
+def header(
+    name: str, kind: bytes, info: os.stat_result, link: str = "", size: int = 0, records: Records | None = None
+) -> bytes:
+    """All about a file but what is in it: the records that it needs, and its header."""
+    path, target = os.fsencode(name), os.fsencode(link)
+    seconds, fraction = divmod(info.st_mtime_ns, 10**9)
+    needed = {}
+    if len(path) > 100:
+        needed["path"] = path
+    if len(target) > 100:
+        needed["linkpath"] = target
+    if fraction or not 0 <= seconds < 8**11:
+        needed["mtime"] = f"{Decimal(info.st_mtime_ns).scaleb(-9):f}".encode()
+    for keyword, number, digits in (("uid", info.st_uid, 7), ("gid", info.st_gid, 7), ("size", size, 11)):
+        if number >= 8**digits:
+            needed[keyword] = b"%d" % number
+    lines = b"".join(record(os.fsencode(keyword), value) for keyword, value in (needed | (records or {})).items())
+    before = block(b"PaxHeaders", RECORDS, 0o644, 0, 0, len(lines), 0) + lines + padding(len(lines)) if lines else b""
+    return before + block(path, kind, stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid, size, seconds, target)
+
+
+def sparse_header(name: str, info: os.stat_result, size: int, pieces: Pieces) -> bytes:
+    """The header of a file with holes, and the table of the pieces that are none: only these follow.
+
+    That is GNU tar's sparse format 1.0 (tar manual, "PAX Format, Version 1.0"). A program that does not know it unpacks
+    a file of that odd name.
     """
-    numbers = [len(pieces) + 1, *(number for piece in pieces for number in piece), member.info.st_size, 0]
+    numbers = [len(pieces) + 1, *(number for piece in pieces for number in piece), info.st_size, 0]
     table = b"".join(b"%d\n" % number for number in numbers)
-    table += pax.padding(len(table))
-    member.size += len(table)
-    sparse = {"major": "1", "minor": "0", "name": member.name, "realsize": str(member.info.st_size)}
-    member.records |= {f"GNU.sparse.{keyword}": os.fsencode(value) for keyword, value in sparse.items()}
-    folder, base = os.path.split(member.name)
-    member.name = os.path.join(folder, "GNUSparseFile.0", base)
-    return table
+    table += padding(len(table))
+    facts = {"major": "1", "minor": "0", "name": name, "realsize": str(info.st_size)}
+    records = attributes(name) | {f"GNU.sparse.{keyword}": os.fsencode(value) for keyword, value in facts.items()}
+    folder, base = os.path.split(name)
+    odd = os.path.join(folder, "GNUSparseFile.0", base)
+    return header(odd, FILE, info, size=len(table) + size, records=records) + table
+
+
+def block(name: bytes, kind: bytes, mode: int, uid: int, gid: int, size: int, seconds: int, link: bytes = b"") -> bytes:
+    """A header. Its numbers are octal; what does not fit is cut off, and stands in a record."""
+    octal = b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (
+        *(mode, min(uid, 8**7 - 1), min(gid, 8**7 - 1)),
+        *(min(size, 8**11 - 1), min(max(seconds, 0), 8**11 - 1)),
+    )
+    front, back = name[:100].ljust(100, b"\0") + octal, kind + link[:100].ljust(100, b"\0") + b"ustar\00000"
+    checksum = sum(front) + sum(back) + 8 * ord(" ")  # as if its own eight bytes were blank
+    return (b"%b%06o\0 %b" % (front, checksum, back)).ljust(BLOCK, b"\0")
+
+
+def record(keyword: bytes, value: bytes) -> bytes:
+    """A line that begins with its own length in bytes, digits of the length included."""
+    line = b" %b=%b\n" % (keyword, value)
+    digits = len(str(len(line) + len(str(len(line)))))
+    return b"%d%b" % (digits + len(line), line)
+
+
+def padding(size: int) -> bytes:
+    """What fills `size` bytes up to whole blocks."""
+    return bytes(-size % BLOCK)

@@ -164,12 +164,6 @@ def chdir(path: str) -> None:
     told("chdir", [path], os.chdir, path)
 
 
-def chroot(path: str) -> None:
-    """chroot(2), and into it: a working directory left outside is the way out."""
-    told("chroot", [path], os.chroot, path)
-    chdir("/")
-
-
 def mknod(path: str, major: int, minor: int) -> None:
     """Make a character device that everybody may read and write: mknod(2)."""
     device = f"makedev({major:#x}, {minor:#x})".replace("0x0", "0")

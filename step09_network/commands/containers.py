@@ -4,7 +4,6 @@ import re
 import shlex
 import signal
 import sys
-from collections import defaultdict
 from collections.abc import Callable
 from itertools import groupby
 from operator import attrgetter
@@ -12,10 +11,9 @@ from typing import Annotated
 
 import typer
 
-from .. import records
+from .. import network, records
 from ..lib.errors import ContainerError
 from ..lib.output import ago, each, print_table
-from ..network import model
 from ..records import ending, log
 from ..records.record import Record
 from . import filters
@@ -39,10 +37,6 @@ def ps(
     if quiet:
         print(*(one.id for one in found), sep="\n", end="\n" if found else "")
         return
-    published: dict[str, list[str]] = defaultdict(list)
-    for network in model.every():
-        for id, endpoint in network.endpoints.items():
-            published[id] += map(str, endpoint.ports)
     rows = [
         [
             one.id,
@@ -50,7 +44,7 @@ def ps(
             shlex.join(one.config["command"]).encode("unicode_escape").decode(),
             f"{ago(one.config['created'])} ago",
             status_line(one),
-            ", ".join(published[one.id]) if one.running else "",
+            ", ".join(network.published(one.id)) if one.running else "",
             one.name,
         ]
         for one in found

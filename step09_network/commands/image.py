@@ -1,13 +1,19 @@
 """Images: `import`, `images`, `rmi`, `commit`."""
 
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated
 
 import typer
 
-from .. import commit, images
+from .. import images
+from ..images import catalog
 from ..lib.errors import ContainerError
-from ..lib.output import ago, each, in_units, print_table, progress_bar
+from ..lib.output import ago, each, in_units, print_table
 
 app = typer.Typer()
 
@@ -20,8 +26,16 @@ def import_(
     name: Annotated[str, typer.Argument(help="What to call the image: name[:tag].")],
 ) -> None:
     """Make an image from a directory or a tar archive."""
-    with progress_bar("importing") as progress:
-        image = images.import_(source, name, progress)
+    from .. import child
+    from ..images import copy, pack, unpack  # with all that they import, so only where they are needed
+
+    if os.path.isdir(source):
+        images.directory(source)
+        with progress_bar("importing"):
+            image, _ = catalog.make(name, lambda root: copy.copy(root, partial(pack.pack, Path(source))))
+    else:
+        with open(0 if source == "-" else source, "rb") as file, progress_bar("importing", file) as show:
+            image, _ = catalog.make(name, lambda root: child.run(partial(unpack.confined, file.fileno(), root), show))
     print(image)
 
 
@@ -30,7 +44,7 @@ def list_images(
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print ids alone.")] = False,
 ) -> None:
     """List the images."""
-    found = images.listing()
+    found = catalog.listing()
     if quiet:
         print(*(image.id for image in found), sep="\n", end="\n" if found else "")
         return
@@ -45,7 +59,7 @@ def list_images(
 @app.command()
 def rmi(references: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Names or ids.")]) -> int:
     """Remove images."""
-    return each(references, lambda reference: print(*images.remove(reference), sep="\n"))
+    return each(references, lambda reference: print(*catalog.remove(reference), sep="\n"))
 
 
 @app.command("commit")
@@ -58,13 +72,34 @@ def commit_(
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print the image's id alone.")] = False,
 ) -> None:
     """Make an image, or an archive, of a container's files."""
-    with progress_bar("committing") as progress:
+    from .. import commit
+
+    with progress_bar("committing"):
         if name is not None and output is None:
-            made, size = commit.to_image(reference, name, progress)
-            report = made if quiet else f"{images.parse(name)} {made} {in_units(size)}"
+            made, size = commit.to_image(reference, name)
+            report = made if quiet else f"{catalog.parse(name)} {made} {in_units(size)}"
         elif output is not None and name is None:
-            size = commit.to_archive(reference, output, progress)
+            size = commit.to_archive(reference, output)
             report = str(output) if quiet else f"{output} {in_units(size)}"
         else:
             raise ContainerError("commit CONTAINER IMAGE makes an image, commit CONTAINER -o FILE an archive: give one")
     print(report)
+
+
+@contextmanager
+def progress_bar(title: str, file: IO[bytes] | None = None) -> Iterator[Callable[[], None]]:
+    """A bar on standard error, if that is a terminal, while something long is done.
+
+    Gives a function that shows how much of `file` has been read, in whichever process.
+    """
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+    total = os.fstat(file.fileno()).st_size if file and file.seekable() else None
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        bar = bars.add_task(title, total=total)
+        yield lambda: bars.update(bar, completed=os.lseek(file.fileno(), 0, os.SEEK_CUR)) if file and total else None

@@ -26,7 +26,7 @@ def create_network(
     subnet: Annotated[str, typer.Option(metavar="CIDR", help="Its addresses.  [default: some that nobody uses]")] = "",
     driver: Annotated[str, typer.Option("-d", "--driver", help="What it is made of.")] = "bridge",
 ) -> None:
-    """Make a networks."""
+    """Make a network."""
     only_root()
     print(networks.create(name, subnet, driver).id)
 
@@ -47,7 +47,7 @@ def list_networks(quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Pri
 def inspect_networks(names: Networks) -> int:
     """Show all that is on record of networks, as JSON."""
     found: list[object] = []
-    failed = each(names, lambda name: found.append(networks.described(model.get(name))))
+    failed = each(names, lambda name: found.append(networks.described(networks.get(name))))
     print(json.dumps(found, indent=4))
     return failed
 
@@ -70,12 +70,12 @@ def connect(
     reference: AContainer,
     ip: Annotated[str, typer.Option(help="Its address there.  [default: the lowest that is free]")] = "",
 ) -> None:
-    """Connect a running container to one more networks."""
+    """Connect a running container to one more network."""
     only_root()
     found = records.get(reference)
     if process.send(found.state, 0):
         raise ContainerError(f"{found.name}: it is not running")
-    if found.config["network"] == "host":
+    if "host" in found.config["networks"]:
         raise ContainerError(f"{found.name}: it runs on the host's own network, which gets no cables from us")
     with networks.namespace_of(found.state["pid"]) as namespace:
         networks.connect(name, found.id, found.name, namespace, ip)
@@ -83,7 +83,7 @@ def connect(
 
 @network.command("disconnect")
 def disconnect(name: ANetwork, reference: AContainer) -> None:
-    """Take a running container off a networks."""
+    """Take a running container off a network."""
     only_root()
     found = records.get(reference)
     networks.disconnect(name, found.id, found.name)

@@ -9,16 +9,31 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from .. import namespaces
 from ..lib import linux, store
 from ..lib.errors import ContainerError
-from . import driver, files, model
-from .ipam import IPAM, free_subnet, parse_subnet
-from .model import DEFAULT, MODES, Endpoint, Namespace, Network, PortMapping
+from . import files, model
+from .ipam import allocate, free_subnet, hosts_in_use, parse_subnet
+from .model import DEFAULT, MODES, Endpoint, Namespace, Network, NetworkDriver, PortMapping, mac_of
 
 if TYPE_CHECKING:
     from ..config import Config
+
+
+def driver(kind: str) -> NetworkDriver:
+    """What networks of this kind are made by. Another driver is a module beside bridge.py, and a line here.
+
+    Raises ContainerError if there is none.
+    """
+    from . import bridge  # only now: most commands need none
+
+    drivers: dict[str, NetworkDriver] = {"bridge": bridge}
+    if kind not in drivers:
+        raise ContainerError(f"--driver {kind!r}: there is {', '.join(drivers)}")
+    return drivers[kind]
 
 
 def create(name: str, subnet: str = "", kind: str = "bridge") -> Network:
@@ -27,15 +42,13 @@ def create(name: str, subnet: str = "", kind: str = "bridge") -> Network:
         raise ContainerError(
             f"network {name!r}: letters, digits, _ . and -, the first a letter or digit; not none, host"
         )
-    found = driver.get(kind)
-    from .bridge import used_subnets
-
+    maker = driver(kind)
     with linux.locked(store.folder("networks")):
         if model.load(name):
             raise ContainerError(f"network {name}: there is one of this name")
         others = {network.name: network.addresses for network in model.every()}
-        routes = used_subnets()
-        chosen = parse_subnet(subnet) if subnet else free_subnet([*others.values(), *routes])
+        routes = maker.used_subnets()
+        chosen = parse_subnet(subnet) if subnet else free_subnet([*others.values(), *routes, *hosts_in_use()])
         for other, addresses in [*others.items(), *(("a route of this machine", route) for route in routes)]:
             if chosen.overlaps(addresses):
                 raise ContainerError(f"--subnet {chosen}: overlaps with {addresses}, {other}")
@@ -43,9 +56,9 @@ def create(name: str, subnet: str = "", kind: str = "bridge") -> Network:
         network = Network(name, os.urandom(6).hex(), str(chosen), gateway, kind, time.time())
         network.save()
         try:
-            found.create(network)
+            maker.create(network)
         except BaseException:
-            found.delete(network)
+            maker.delete(network)
             model.path(name).unlink()
             raise
         return network
@@ -59,12 +72,8 @@ def remove(name: str) -> None:
         if network.endpoints:
             there = ", ".join(endpoint.name for endpoint in network.endpoints.values())
             raise ContainerError(f"{name}: containers are on it: {there}; stop or disconnect them first")
-        driver.get(network.driver).delete(network)
+        driver(network.driver).delete(network)
         model.path(network.name).unlink()
-        if not model.every():
-            from .bridge import forward_no_more
-
-            forward_no_more()
 
 
 def sweep(network: Network) -> None:
@@ -75,75 +84,109 @@ def sweep(network: Network) -> None:
 
 
 @contextmanager
-def connected(name: str, config: "Config", namespace: Namespace, ports: list[PortMapping]) -> Iterator[None]:
-    """Have a new container, called `name`, on its network as long as it runs."""
-    mode = config.network
-    if mode in MODES:
+def connected(container_name: str, config: "Config", namespace: Namespace, ports: list[PortMapping]) -> Iterator[None]:
+    """Have a new container on its networks as long as it runs."""
+    if config.network in MODES:
         yield
         return
     try:
-        if mode == DEFAULT and model.load(DEFAULT) is None:
-            try:
-                create(DEFAULT)
-            except ContainerError:
-                if model.load(DEFAULT) is None:  # else somebody was faster
-                    raise
-        connect(mode, config.id, name, namespace, config.ip, ports)
+        files.note_ports(store.folder("containers") / config.id, ports)
+        for name in config.networks:
+            connect(name, config.id, container_name, namespace, config.ip if name == config.network else "")
         yield
     finally:
         release(config.id)
 
 
+def get(name: str) -> Network:
+    """A network by its name or id; the default one is made at its first use. Raises ContainerError if there is none."""
+    if name == DEFAULT and model.load(DEFAULT) is None:
+        try:
+            create(DEFAULT)
+        except ContainerError:
+            if model.load(DEFAULT) is None:  # else somebody was faster
+                raise
+    return model.get(name)
+
+
 def connect(
     network_name: str,
     container: str,
-    name: str,
+    container_name: str,
     namespace: Namespace,
     ip: str = "",
-    ports: list[PortMapping] | None = None,
 ) -> None:
     """Connect a container, given by its id, its name and its network namespace, to a network."""
-    kind = driver.get(model.get(network_name).driver)  # loaded before anybody has to wait for our lock
+    maker = driver(get(network_name).driver)  # loaded before anybody has to wait for our lock
     with linux.locked(store.folder("networks")):
         network = model.get(network_name)
         sweep(network)
         if container in network.endpoints:
-            raise ContainerError(f"{name}: it is on {network_name} already")
-        kind.create(network)  # what is missing of it: after a reboot all
-        address = IPAM().allocate(network.addresses, network.gateway, container, ip)
-        id = os.urandom(6).hex()
-        mac = ":".join(f"{byte:02x}" for byte in (0x02, 0x42, *map(int, address.split("."))))
-        taken = {other.endpoints[container].interface for other in networks_of(container)}
-        interface = next(name for name in (f"eth{number}" for number in range(len(taken) + 1)) if name not in taken)
-        network.endpoints[container] = Endpoint(
-            id, container, name, interface, f"veth{id[:8]}", address, mac, ports or []
-        )
+            raise ContainerError(f"{container_name}: it is on {network_name} already")
+        address, interface = allocate(network, ip), free_interface(container)
+        id, mac = os.urandom(6).hex(), mac_of(address)
+        endpoint = Endpoint(id, container, container_name, interface, address, mac, [])
+        network.endpoints[container] = endpoint
         network.save()
         try:
-            kind.connect(network, network.endpoints[container], namespace)
+            maker.create(network)  # what is missing of it: after a reboot all
+            maker.connect(network, endpoint, namespace)
+            lead_ports(container)
         except BaseException:
-            detach(network, container)
+            detach(model.get(network_name), container)
             raise
         tell_names(network, container)
 
 
+def free_interface(container: str) -> str:
+    """The first of eth0, eth1 … that a container does not have."""
+    taken = {network.endpoints[container].interface for network in networks_of(container)}
+    number = 0
+    while f"eth{number}" in taken:
+        number += 1
+    return f"eth{number}"
+
+
 def detach(network: Network, container: str) -> None:
-    """Take a container off a network. The caller holds the lock of `networks`."""
-    endpoint = network.endpoints[container]
-    driver.get(network.driver).disconnect(network, endpoint)
-    IPAM().release(network.addresses, endpoint.ip)
-    del network.endpoints[container]
+    """Take a container off a network. The caller holds the lock of `networks`.
+
+    The kernel comes first here: if we are killed, the endpoint is still on record, and the next command finds it.
+    """
+    endpoint = network.endpoints.pop(container)
+    driver(network.driver).disconnect(network, endpoint)
     network.save()
     tell_names(network, container)
 
 
-def disconnect(name: str, container: str, called: str) -> None:
+def disconnect(network_name: str, container: str, container_name: str) -> None:
     """Take a container off one network."""
     with linux.locked(store.folder("networks")):
-        network = model.get(name)
+        network = model.get(network_name)
         if container not in network.endpoints:
-            raise ContainerError(f"{called}: it is not on {name}")
+            raise ContainerError(f"{container_name}: it is not on {network_name}")
         detach(network, container)
+        lead_ports(container)
+
+
+def lead_ports(container: str) -> None:
+    """Have a container's ports lead to one of its endpoints: the first, by which its answers leave.
+
+    The caller holds the lock of `networks`.
+    """
+    ports = files.ports_of(store.folder("containers") / container)
+    networks = sorted(networks_of(container), key=lambda network: network.endpoints[container].number)
+    for network in networks if ports else []:
+        endpoint = network.endpoints[container]
+        wanted = ports if network is networks[0] else []
+        if endpoint.ports != wanted:
+            network.endpoints[container] = replace(endpoint, ports=wanted)
+            network.save()
+            driver(network.driver).publish(network, ports)
+
+
+def published(container: str) -> list[str]:
+    """The ports of the host that lead to a container, as `ps` shows them."""
+    return [str(port) for network in networks_of(container) for port in network.endpoints[container].ports]
 
 
 def release(container: str) -> None:
@@ -166,6 +209,13 @@ def tell_names(network: Network, container: str) -> None:
         with suppress(OSError):  # it is just going
             known = [each for each in networks if member in each.endpoints]
             files.write_hosts(store.folder("containers") / member, known)
+
+
+def let_users_in() -> None:
+    """Allow all users of a container what its network namespace keeps for root: ports below 1024, and ping. ip(7)."""
+    linux.write_file("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")
+    groups = "0 0" if namespaces.ROOTLESS else "0 2147483647"  # without root there is but one
+    linux.write_file("/proc/sys/net/ipv4/ping_group_range", groups)
 
 
 @contextmanager

@@ -3,219 +3,271 @@
     container            host
     eth0 ═══ vethab12 ── br-3f9c (the gateway's address) ── routing, NAT ── eth0 ── the world
 
-All of it is asked for over netlink: rtnetlink(7) for links and addresses, nf_tables for NAT. IPv6 would need the same
-once more: a subnet, an address, a table of the family ip6.
+IPv6 would need the same once more: a subnet, an address, a table of the family ip6.
 """
 
-import os
-from collections.abc import Callable
+from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Any
 
-from ..lib import explain, linux, store
-from ..lib.errors import ContainerError, complain
-from ..lib.linux import CLONE
-from . import nft
-from .model import Endpoint, Namespace, Network
-from .netlink import IPRoute, NetlinkError
+from ..lib import linux, store
+from ..lib.errors import complain
+from . import conntrack, files, nft
+from .model import Endpoint, Namespace, Network, PortMapping, mac_of
+from .netlink import RTA_DST, RTA_GATEWAY, Netlink
 
-FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
-IFF_UP = 1
-LAST = "that is all"  # the comment of the rule without which a table is not whole
+IPV4, IPV6 = Path("/proc/sys/net/ipv4"), Path("/proc/sys/net/ipv6")
+FORWARD = IPV4 / "ip_forward"
 
 
-def command(text: str, action: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """Do what `ip TEXT` would do, and tell of it. Raises ContainerError if the kernel refuses."""
-    explain.line(f"ip {text}" if not text.startswith("nsenter") else text)
-    try:
-        return action(*args, **options)
-    except NetlinkError as error:
-        raise ContainerError(f"ip {text}: {os.strerror(error.code)}") from None
+def bridge_of(network: Network) -> str:
+    """The bridge's name; the kernel allows 15 characters."""
+    return f"br-{network.id}"
 
 
-class Bridge:
-    """The book's bridge network driver."""
+def cable_of(endpoint: Endpoint) -> str:
+    """The name of the cable's end on the host."""
+    return f"veth{endpoint.id[:8]}"
 
-    name = "bridge"
 
-    def __init__(self) -> None:
-        self.ip = IPRoute()
-
-    def create(self, network: Network) -> None:
-        """Make the bridge and its rules, as far as they are missing."""
-        bridge = network.bridge
-        if not self.is_up(bridge):  # the last that is done with it: so nothing is missing if it is
-            if not self.index(bridge):
-                command(f"link add {bridge} type bridge", self.ip.link, "add", ifname=bridge, kind="bridge")
-            index, gateway = self.index(bridge), network.on_link(network.gateway)
-            length = {"address": network.gateway, "prefixlen": gateway.network.prefixlen}
-            command(f"addr replace {gateway} dev {bridge}", self.ip.addr, "replace", index=index, **length)
+def create(network: Network) -> None:
+    """Make the bridge, or what is missing of it, and its rules for the endpoints that the network has."""
+    bridge = bridge_of(network)
+    with Netlink() as host:
+        index, is_up = host.link(bridge)
+        if not index:
+            # An address of its own: otherwise the bridge has the lowest of the devices that are plugged in. It would
+            # change when a container ends, and the others would go on sending to the old one.
+            host.add_bridge(bridge, mac_of(network.gateway))
+        if not is_up:  # the last that is done with it
+            warn_of_iptables(network)
+            close(bridge)
+            host.add_address(network.on_link(network.gateway), bridge)
             # Without this the kernel drops what comes from 127.0.0.1 and is to leave by a real device: a program here
             # that asks for a published port by that address. What comes in by it so addressed is dropped below.
-            linux.write_file(f"/proc/sys/net/ipv4/conf/{bridge}/route_localnet", "1")
+            linux.write_file(IPV4 / "conf" / bridge / "route_localnet", "1")
             for endpoint in network.endpoints.values():  # of containers that run: somebody has deleted the bridge
-                if self.index(endpoint.veth):
-                    self.plug_in(network, endpoint.veth)
-            command(f"link set {bridge} up", self.ip.link, "set", index=index, state="up")
-        if not nft.Table(bridge).has(LAST):
-            add_rules(network)
-        forward(network)
+                if host.link(cable_of(endpoint))[0]:
+                    plug_in(host, bridge, cable_of(endpoint))
+            host.up(bridge)
+    nft.run(ruleset(network))
+    forward(network)
 
-    def delete(self, network: Network) -> None:
-        """Take away the bridge and its rules."""
-        for family, name, _ in blocking():
-            nft.Table(name, family).delete_rules(comment(network))
-        table = nft.Table(network.bridge)
-        if table.exists():
-            table.delete()
-        if index := self.index(network.bridge):
-            command(f"link delete {network.bridge}", self.ip.link, "del", index=index)
 
-    def connect(self, network: Network, endpoint: Endpoint, namespace: Namespace) -> None:
-        """Lay a cable from the bridge into a network namespace, and publish the endpoint's ports."""
-        veth, inside = endpoint.veth, endpoint.interface
-        where = f"nsenter --net=/proc/{namespace.pid}/ns/net ip"
-        other = {"ifname": inside, "address": endpoint.mac, "net_ns_fd": namespace.fd}
-        peer = f"peer name {inside} address {endpoint.mac} netns {namespace.pid}"
-        command(f"link add {veth} type veth {peer}", self.ip.link, "add", ifname=veth, kind="veth", peer=other)
-        self.plug_in(network, veth)
-        there = socket_in(namespace.fd)
-        index = there.link_lookup(ifname=inside)[0]
-        address = network.on_link(endpoint.ip)
-        length = {"address": endpoint.ip, "prefixlen": address.network.prefixlen}
-        command(f"{where} addr add {address} dev {inside}", there.addr, "add", index=index, **length)
-        command(f"{where} link set {inside} up", there.link, "set", index=index, state="up")
+def delete(network: Network) -> None:
+    """Take away the bridge and its rules. With the last one switch forwarding off, if it was us who switched it on."""
+    bridge, file = bridge_of(network), forwarding()
+    place = filter_of_iptables()
+    rules = "\n".join(deletions(place, network) if place else [])
+    nft.run(f"table ip {bridge}\ndelete table ip {bridge}\n{rules}")  # named first, so that it exists
+    with Netlink() as host:
+        host.delete(bridge)
+        others = host.bridges()  # of another store, or Docker's: they need it as well
+    if not others and (file.exists() or nft.has_table(GUARD)):
+        linux.write_file(FORWARD, "0")
+        nft.run(f"table ip {GUARD}\ndelete table ip {GUARD}")
+        file.unlink(missing_ok=True)
+
+
+def connect(network: Network, endpoint: Endpoint, namespace: Namespace) -> None:
+    """Lay a cable from the bridge into a network namespace."""
+    cable, inside = cable_of(endpoint), endpoint.interface
+    with Netlink() as host:
+        host.add_veth(cable, inside, endpoint.mac, namespace)
+        plug_in(host, bridge_of(network), cable)
+    with Netlink(namespace) as there:
+        there.add_address(network.on_link(endpoint.ip), inside)
+        there.up(inside)
         # By eth0 if there is one; when that goes, the kernel takes the next, whose metric is the lowest then.
-        metric = int(inside.removeprefix("eth"))
-        command(
-            f"{where} route add default via {network.gateway} metric {metric}",
-            there.route,
-            "add",
-            gateway=network.gateway,
-            priority=metric,
+        there.add_default_route(network.gateway, inside, endpoint.number)
+
+
+def disconnect(network: Network, endpoint: Endpoint) -> None:
+    """Take away the cable, and the ports."""
+    with Netlink() as host:
+        host.delete(cable_of(endpoint))  # the kernel does it too when the namespace is gone, only later
+    publish(network, endpoint.ports)
+
+
+def publish(network: Network, changed: list[PortMapping]) -> None:
+    """Have ports lead to the network's endpoints as they do now; these are new or withdrawn."""
+    if changed:
+        nft.run(ruleset(network))
+    if places := [(port.address, port.host) for port in changed if port.protocol == "udp"]:
+        with Netlink() as host:
+            here = host.addresses()
+        conntrack.forget(
+            lambda ip, port: (ip, port) in places or (("0.0.0.0", port) in places and (ip in here or ip[:4] == "127."))
         )
-        there.close()
-        publish(nft.Table(network.bridge), endpoint)
-
-    def plug_in(self, network: Network, veth: str) -> None:
-        """Plug the host's end of a cable into the bridge."""
-        index, master = self.index(veth), self.index(network.bridge)
-        command(
-            f"link set {veth} master {network.bridge} up", self.ip.link, "set", index=index, master=master, state="up"
-        )
-        # Where br_netfilter is loaded, a container's call for its own port is turned round inside the bridge, and has
-        # to leave by the way it came, which bridges forbid unless told.
-        command(f"link set {veth} type bridge_slave hairpin on", self.ip.brport, "set", index=index, mode=1)
-
-    def disconnect(self, network: Network, endpoint: Endpoint) -> None:
-        """Take away the cable and the ports."""
-        if endpoint.ports and (table := nft.Table(network.bridge)).exists():
-            table.delete_rules(endpoint.id)
-        if index := self.index(endpoint.veth):  # the kernel does it too when the namespace is gone, only later
-            command(f"link delete {endpoint.veth}", self.ip.link, "del", index=index)
-
-    def index(self, name: str) -> int:
-        """A link's number, 0 if there is no such link."""
-        return next(iter(self.ip.link_lookup(ifname=name)), 0)
-
-    def is_up(self, name: str) -> bool:
-        """Whether there is such a link, and it is up."""
-        return any(link["flags"] & IFF_UP for link in self.ip.get_links(ifname=name)) if self.index(name) else False
 
 
-def socket_in(namespace: int) -> IPRoute:
-    """A netlink socket in another network namespace: it belongs to the one in which it was made, for good."""
-    home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        linux.setns(namespace, CLONE.CLONE_NEWNET)
-        try:
-            return IPRoute()
-        finally:
-            linux.setns(home, CLONE.CLONE_NEWNET)
-    finally:
-        os.close(home)
+def plug_in(host: Netlink, bridge: str, cable: str) -> None:
+    """Plug the host's end of a cable into the bridge."""
+    close(cable)
+    host.up(cable, bridge)
+    # Where br_netfilter is loaded, a container's call for its own port is turned round inside the bridge, and has
+    # to leave by the way it came, which bridges forbid unless told.
+    host.hairpin(cable)
 
 
-def add_rules(network: Network) -> None:
-    """NAT for a network, and who may reach it: a table of its own, which goes with it and touches no other."""
-    bridge, subnet = network.bridge, network.subnet
-    table = nft.Table(bridge)
-    if table.exists():  # half of it, of a command that was killed
-        table.delete()
-    table.add()
-    table.add_chain("publish")  # filled by endpoints
-    table.add_chain("raw", "filter", "prerouting", -300)
-    table.add_rule("raw", f"iifname {bridge} ip daddr 127.0.0.0/8 drop")
-    table.add_chain("outside", "nat", "prerouting", -100)  # who asks from elsewhere for one of our addresses
-    table.add_rule("outside", "fib daddr type local jump publish")
-    table.add_chain("here", "nat", "output", -100)  # who asks from here
-    table.add_rule("here", "fib daddr type local jump publish")
-    table.add_chain("leave", "nat", "postrouting", 100)
-    table.add_rule("leave", f"ip saddr {subnet} oifname != {bridge} masquerade")
-    # The answer must come back to us, or nobody turns its address round again: from a container by the host's address
-    # to another on the same network; and from 127.0.0.1, which in the container would mean the container itself.
-    table.add_rule("leave", f"ip saddr {subnet} oifname {bridge} ct status dnat masquerade")
-    table.add_rule("leave", f"ip saddr 127.0.0.0/8 oifname {bridge} masquerade")
-    table.add_chain("forward", "filter", "forward", 0)
-    for condition in ("ct state established,related accept", "ct status dnat accept"):
-        table.add_rule("forward", f"iifname != {bridge} oifname {bridge} {condition}")
-    for endpoint in network.endpoints.values():  # of containers that run: somebody has flushed the rules
-        publish(table, endpoint)
-    table.add_rule("forward", f"iifname != {bridge} oifname {bridge} drop", comment=LAST)
+def close(device: str) -> None:
+    """Let nothing that a container sends change the host's own addresses and routes."""
+    linux.write_file(IPV4 / "conf" / device / "accept_redirects", "0")
+    if (IPV6 / "conf" / device).exists():  # IPv6 configures itself by what arrives: router advertisements (RFC 4862)
+        linux.write_file(IPV6 / "conf" / device / "disable_ipv6", "1")
 
 
-def publish(table: nft.Table, endpoint: Endpoint) -> None:
-    """Send on what comes for an endpoint's ports."""
-    for port in endpoint.ports:
-        to_host = f"ip daddr {port.address} " if port.address != "0.0.0.0" else ""
-        rule = f"{to_host}{port.protocol} dport {port.host} dnat to {endpoint.ip}:{port.container}"
-        table.add_rule("publish", rule, comment=endpoint.id)
+def ruleset(network: Network) -> str:
+    """NAT for a network, and who may reach it: a table of its own, which goes with it and touches no other.
+
+    The table is replaced as a whole. Its first line is for the case that there is none to delete.
+    """
+    bridge, subnet = bridge_of(network), network.subnet
+    # The rules of `leave`: the answer must come back to us, or nobody turns its address round again. From a container
+    # by the host's address to another on the same network; and from 127.0.0.1, which in the container would mean the
+    # container itself.
+    return f"""
+table ip {bridge}
+delete table ip {bridge}
+table ip {bridge} {{
+    chain publish {{
+{published(network)}    }}
+    chain raw {{
+        type filter hook prerouting priority raw; policy accept;
+        iifname "{bridge}" ip daddr 127.0.0.0/8 drop
+    }}
+    chain outside {{
+        type nat hook prerouting priority dstnat; policy accept;
+        ip daddr != 127.0.0.0/8 fib daddr type local jump publish
+    }}
+    chain here {{
+        type nat hook output priority -100; policy accept;
+        fib daddr type local jump publish
+    }}
+    chain leave {{
+        type nat hook postrouting priority srcnat; policy accept;
+        ip saddr {subnet} oifname != "{bridge}" masquerade
+        ip saddr {subnet} oifname "{bridge}" ct status dnat masquerade
+        ip saddr 127.0.0.0/8 oifname "{bridge}" masquerade
+    }}
+    chain forward {{
+        type filter hook forward priority filter; policy accept;
+        iifname != "{bridge}" oifname "{bridge}" ct state established,related accept
+        iifname != "{bridge}" oifname "{bridge}" ct status dnat accept
+        iifname != "{bridge}" oifname "{bridge}" drop
+    }}
+}}
+"""
+
+
+def published(network: Network) -> str:
+    """The rules that send on what comes for the ports of a network's endpoints."""
+    rules = ""
+    for endpoint in network.endpoints.values():
+        for port in endpoint.ports:
+            to_host = "" if port.address == "0.0.0.0" else f"ip daddr {port.address} "
+            rule = f"{to_host}{port.protocol} dport {port.host} dnat to {endpoint.ip}:{port.container}"
+            rules += f'        {rule} comment "{endpoint.id}"\n'
+    return rules
+
+
+# ---- forwarding ------------------------------------------------------------------------------------------------------
+
+
+GUARD = "mydocker"  # a table for all our networks, also those of other stores
+# Forwarding is for all devices, so with it this machine becomes a router between its neighbours. If nobody wanted that
+# before us, then only what comes from a bridge of ours, or goes to one, may pass.
+ONLY_BRIDGES = f"""
+table ip {GUARD}
+delete table ip {GUARD}
+table ip {GUARD} {{
+    chain forward {{
+        type filter hook forward priority filter; policy accept;
+        iifname != "br-*" oifname != "br-*" drop
+    }}
+}}
+"""
+
+
+def forwarding() -> Path:
+    """The file that says in which boot we have switched forwarding on."""
+    return store.folder("networks") / "forwarding.json"
 
 
 def forward(network: Network) -> None:
     """Have the host pass packets on, between the bridge and the world."""
+    boot = {"boot": files.text_of("/proc/sys/kernel/random/boot_id").strip()}
     if FORWARD.read_text().strip() == "0":
-        store.write_json(store.folder("networks") / "forwarding.json", {"was": "0"})
+        store.write_json(forwarding(), boot)
+        nft.run(ONLY_BRIDGES)
         linux.write_file(FORWARD, "1")
         complain("switched net.ipv4.ip_forward on; removing the last network switches it off again")
-    for family, name, chain in blocking():
-        table = nft.Table(name, family)
-        if family == "ip" and chain == "FORWARD":  # that of iptables, which Docker and ufw have set to drop
-            if table.has(comment(network)) < 2:
-                table.delete_rules(comment(network))  # one of the two, of a command that was killed
-                for direction in ("iifname", "oifname"):
-                    table.add_rule(chain, f"{direction} {network.bridge} accept", comment(network), how="insert")
+    elif store.read_json(forwarding()) == boot and not nft.has_table(GUARD):  # somebody has flushed all rules
+        nft.run(ONLY_BRIDGES)
+    of_iptables = filter_of_iptables()
+    for place, policy in nft.forward_chains().items():
+        family, table, chain = place
+        if table.startswith("br-") or not drops(place, policy):
+            continue
+        if place == of_iptables:
+            let_through(place, network)
         else:
             complain(
-                f"the chain {chain} of the nftables table {family} {name} drops what is forwarded: "
-                f"{network.name} reaches nothing outside until a rule there accepts {network.bridge}"
+                f"the chain {chain} of the nftables table {family} {table} drops what is forwarded: "
+                f"{network.name} reaches nothing outside until a rule there accepts {bridge_of(network)}"
             )
 
 
-def forward_no_more() -> None:
-    """Switch forwarding off, if it was us who switched it on: for when the last network is gone."""
-    file = store.folder("networks") / "forwarding.json"
-    others = IPRoute().link_lookup(kind="bridge")  # of another store, or Docker's: they need it as well
-    if store.read_json(file).get("was") == "0" and not others:
-        linux.write_file(FORWARD, "0")
-    file.unlink(missing_ok=True)
+def warn_of_iptables(network: Network) -> None:
+    """Tell of rules that nft cannot show: those of the older iptables, which are not kept in nf_tables."""
+    if "filter" in files.text_of("/proc/net/ip_tables_names").split():
+        bridge = bridge_of(network)
+        complain(
+            f"iptables-legacy is in use: if its chain FORWARD drops, {network.name} reaches nothing outside until "
+            f"`iptables-legacy -I FORWARD -i {bridge} -j ACCEPT`, and the same with -o"
+        )
 
 
-def blocking() -> list[tuple[str, str, str]]:
-    """The chains (family, table, chain) of others that drop what is forwarded."""
-    return [(family, *found) for family in nft.FAMILIES for found in nft.dropping_chains(family)]
+def drops(place: nft.Place, policy: str) -> bool:
+    """Whether a chain drops what no rule accepts: by its policy, as Docker's and ufw's, or its last rule: firewalld."""
+    return policy == "drop" or any(map(nft.refuses_all, nft.rules(place)[-1:]))
 
 
-def comment(network: Network) -> str:
-    """How we know rules of ours in other tables."""
-    return f"mydocker {network.bridge}"
+def filter_of_iptables() -> nft.Place | None:
+    """The chain of iptables that Docker and ufw set to drop, if it is there: rules of ours may stand before theirs."""
+    place = ("ip", "filter", "FORWARD")
+    return place if place in nft.forward_chains() else None
 
 
-def used_subnets() -> list[Any]:
-    """The subnets that this host has routes to."""
-    from ipaddress import IPv4Network
+def let_through(place: nft.Place, network: Network) -> None:
+    """Put two rules before the others."""
+    bridge, where = bridge_of(network), " ".join(place)
+    before = deletions(place, network)
+    if len(before) != 2:
+        rules = [
+            f'insert rule {where} {way} "{bridge}" accept comment "{mark(network)}"' for way in ("iifname", "oifname")
+        ]
+        nft.run("\n".join([*before, *rules]))
 
-    routes = IPRoute().get_routes(family=2)
-    found = [(route.get_attr("RTA_DST"), route["dst_len"]) for route in routes]
+
+def deletions(place: nft.Place, network: Network) -> list[str]:
+    """The commands that delete our rules from a chain of others."""
+    ours = [rule for rule in nft.rules(place) if rule.get("comment") == mark(network)]
+    return [f"delete rule {' '.join(place)} handle {rule['handle']}" for rule in ours]
+
+
+def mark(network: Network) -> str:
+    """The comment by which we know our rules in tables of others."""
+    return f"mydocker {bridge_of(network)}"
+
+
+# ---- which subnets are free ------------------------------------------------------------------------------------------
+
+
+def used_subnets() -> list[IPv4Network]:
+    """The subnets that this host has routes to, and the gateways of these."""
+    with Netlink() as host:
+        routes = host.routes()
+    found = [IPv4Network((route[RTA_DST], length)) for length, route in routes if RTA_DST in route]
+    found += [IPv4Network(route[RTA_GATEWAY]) for _, route in routes if RTA_GATEWAY in route]
     # What is wider than any subnet is a default route in two halves, as VPNs set them.
-    return [IPv4Network(f"{to}/{length}") for to, length in found if to and length >= 8 and not to.startswith("127.")]
+    return [subnet for subnet in found if subnet.prefixlen >= 8 and not subnet.is_loopback]

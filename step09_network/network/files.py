@@ -5,11 +5,15 @@ is this one file and no other that could be renamed over it.
 """
 
 import os
+import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..lib import store
+from ..lib.errors import complain
 from ..volumes import Volume
-from .model import DEFAULT, Network
+from .model import DEFAULT, Network, PortMapping
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -18,6 +22,8 @@ LOCAL = """\
 127.0.0.1\tlocalhost
 ::1\tlocalhost ip6-localhost ip6-loopback
 """
+OURS = re.compile(r"\t# on [a-zA-Z0-9_.-]+\n?$")
+LARGEST = 1 << 20  # bytes; the container may write what it likes into its file
 # Where systemd-resolved keeps the real servers, when /etc/resolv.conf names only its stub at 127.0.0.53.
 RESOLVED = Path("/run/systemd/resolve/resolv.conf")
 
@@ -34,14 +40,31 @@ def make(directory: Path, config: "Config") -> list[Volume]:
     return [volume for volume in found if volume.target not in taken]
 
 
+def note_ports(directory: Path, ports: list[PortMapping]) -> None:
+    """Write down which ports of the host are a container's, whatever network it is on."""
+    store.write_json(directory / "ports.json", {"ports": [asdict(port) for port in ports]})
+
+
+def ports_of(directory: Path) -> list[PortMapping]:
+    """The ports of the host that are a container's."""
+    return [PortMapping(**port) for port in store.read_json(directory / "ports.json").get("ports", [])]
+
+
 def resolver(mode: str) -> str:
     """The host's resolv.conf(5), without servers at 127.0.0.0/8: in the container that would be the container."""
     text = text_of("/etc/resolv.conf")
     if mode == "host":
         return text
-    if not any(server(line) and not is_local(line) for line in text.splitlines()):
+    if not has_server(text):
         text = text_of(RESOLVED) or text
+    if "nameserver" in text and not has_server(text):
+        complain("this host's name servers are at its own 127.0.0.0/8, where no container reaches them: it gets none")
     return "".join(line for line in text.splitlines(keepends=True) if not is_local(line))
+
+
+def has_server(text: str) -> bool:
+    """Whether a resolv.conf names a server that a container can reach."""
+    return any(server(line) and not is_local(line) for line in text.splitlines())
 
 
 def server(line: str) -> str:
@@ -58,28 +81,33 @@ def is_local(line: str) -> bool:
 def text_of(path: str | Path) -> str:
     """A file's text; none if it cannot be read."""
     try:
-        return Path(path).read_text(errors="replace")
+        return Path(path).read_text(errors="surrogateescape")
     except OSError:
         return ""
 
 
 def write_hosts(directory: Path, networks: list[Network]) -> None:
-    """Write the names that a container knows: its own, and on networks that users have made all others'."""
-    lines = []
+    """Write the names that a container knows: its own, and on networks that users have made all others'.
+
+    Our lines end in a comment, by which we know them again. All others are the container's own and stay.
+    """
+    if (directory / "hosts").stat().st_size > LARGEST:
+        return
+    lines = [line for line in text_of(directory / "hosts").splitlines(keepends=True) if not OURS.search(line)]
     for network in networks:
         for container, endpoint in network.endpoints.items():
             own = container == directory.name
             if own or network.name != DEFAULT:
                 names = [(directory / "hostname").read_text().strip()] if own else []
                 names += [endpoint.name, container] if network.name != DEFAULT else []
-                lines.append(f"{endpoint.ip}\t{' '.join(dict.fromkeys(names))}\n")
-    rewrite(directory / "hosts", LOCAL + "".join(lines))
+                lines.append(f"{endpoint.ip}\t{' '.join(dict.fromkeys(names))}\t# on {network.name}\n")
+    rewrite(directory / "hosts", "".join(lines))
 
 
 def rewrite(path: Path, text: str) -> None:
     """Put a new text into a file, which stays the same file; a reader meets no empty one."""
     fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
     try:
-        os.ftruncate(fd, os.pwrite(fd, text.encode(), 0))
+        os.ftruncate(fd, os.pwrite(fd, os.fsencode(text), 0))
     finally:
         os.close(fd)

@@ -1,63 +1,50 @@
-"""IP address management (IPAM): which address is whose. The leases are in `networks/ipam.json`.
+"""IP address management (IPAM): which address is whose.
 
-The book keeps a string of one character for each address: 2²⁴ zeros for a /8. Only the addresses that are taken need
-to be written down.
+The book keeps a string of one character for each address: 2²⁴ zeros for a /8. Here nothing is kept. An endpoint has an
+address; what no endpoint has is free. So no two records can disagree.
 """
 
+import os
+import re
+import sys
 from ipaddress import IPv4Address, IPv4Network
 
-from ..lib import store
 from ..lib.errors import ContainerError
-
-Leases = dict[str, str]  # an address: the container that has it
-
-
-class IPAM:
-    """The book's allocator. Who calls it holds the lock of `networks`."""
-
-    def __init__(self) -> None:
-        self.file = store.folder("networks") / "ipam.json"
-        self.leases: dict[str, Leases] = store.read_json(self.file)  # by subnet
-
-    def allocate(self, subnet: IPv4Network, gateway: str, container: str, wanted: str = "") -> str:
-        """The lowest free address, or the one that is wanted. The network's own, its broadcast and gateway are none.
-
-        A lease ends with its container. Raises ContainerError if there is no free one, or it is not to be had.
-        """
-        alive = {
-            ip: owner
-            for ip, owner in self.leases.get(str(subnet), {}).items()
-            if store.is_held(store.folder("containers") / owner)
-        }
-        taken = {IPv4Address(ip) for ip in (*alive, gateway)} | {subnet.network_address, subnet.broadcast_address}
-        address = check(wanted, subnet, taken, alive) if wanted else subnet.network_address
-        while address in taken:
-            address += 1
-        if address not in subnet:
-            raise ContainerError(f"no address is left in {subnet}: its {len(alive)} are all taken")
-        self.leases[str(subnet)] = alive | {str(address): container}
-        store.write_json(self.file, self.leases)
-        return str(address)
-
-    def release(self, subnet: IPv4Network, ip: str) -> None:
-        """Give an address back."""
-        self.leases.get(str(subnet), {}).pop(ip, None)
-        self.leases = {subnet: leases for subnet, leases in self.leases.items() if leases}
-        store.write_json(self.file, self.leases)
+from .files import RESOLVED, text_of
+from .model import Network
 
 
-def check(wanted: str, subnet: IPv4Network, taken: set[IPv4Address], alive: Leases) -> IPv4Address:
-    """The address that a user asks for. Raises ContainerError if he cannot have it."""
+def allocate(network: Network, wanted: str = "") -> str:
+    """The lowest free address, or the one that is wanted. The caller holds the lock of `networks`.
+
+    Raises ContainerError if none is left, or the wanted one cannot be had.
+    """
+    subnet = network.addresses
+    taken = {IPv4Address(endpoint.ip): endpoint.name for endpoint in network.endpoints.values()}
+    if wanted:
+        return check(wanted, subnet, taken, IPv4Address(network.gateway))
+    address = IPv4Address(network.gateway) + 1  # the gateway has the first
+    while address in taken:
+        address += 1
+    if address >= subnet.broadcast_address:
+        raise ContainerError(f"no address is left in {subnet}: its {len(taken)} are all taken")
+    return str(address)
+
+
+def check(wanted: str, subnet: IPv4Network, taken: dict[IPv4Address, str], gateway: IPv4Address) -> str:
+    """The address that a user asks for. Raises ContainerError if it cannot be had."""
     try:
         address = IPv4Address(wanted)
     except ValueError:
         raise ContainerError(f"--ip {wanted!r}: an IPv4 address such as {subnet.network_address + 10}") from None
     if address not in subnet:
         raise ContainerError(f"--ip {wanted}: the network is {subnet}, so an address in that")
-    if address in taken:
-        owner = f"container {alive[wanted]} has it" if wanted in alive else "it is the network's own"
+    owner = f"container {taken[address]} has it" if address in taken else ""
+    if address in (subnet.network_address, gateway, subnet.broadcast_address):
+        owner = "it is the network's own"
+    if owner:
         raise ContainerError(f"--ip {wanted}: {owner}; take another, or leave --ip out")
-    return address
+    return str(address)
 
 
 def parse_subnet(text: str) -> IPv4Network:
@@ -71,6 +58,22 @@ def parse_subnet(text: str) -> IPv4Network:
     if not text.startswith(f"{subnet.network_address}/"):
         raise ContainerError(f"--subnet {text!r}: that is an address in a subnet; the subnet is {subnet}")
     return subnet
+
+
+def hosts_in_use() -> list[IPv4Network]:
+    """Hosts that this machine talks to, by its default route too: a network at their addresses would cut them off.
+
+    Name servers, /etc/hosts, servers of mounted file systems, proxies, and the other ends of connections: proc(5).
+    """
+    texts = [text_of(path) for path in ("/etc/resolv.conf", RESOLVED, "/etc/hosts", "/proc/mounts")]
+    texts += [value for name, value in os.environ.items() if name.lower().endswith("_proxy")]
+    found = {*re.findall(r"\b(?:\d{1,3}\.){3}\d{1,3}\b", "\n".join(texts))}
+    for table in ("tcp", "udp", "tcp6", "udp6"):
+        for line in text_of(f"/proc/net/{table}").splitlines()[1:]:
+            address = line.split()[2].partition(":")[0].removeprefix("0000000000000000FFFF0000")  # IPv4 inside IPv6
+            if len(address) == 8:
+                found.add(str(IPv4Address(int(address, 16).to_bytes(4, sys.byteorder))))
+    return [IPv4Network(host) for host in found if max(map(int, host.split("."))) < 256]
 
 
 def free_subnet(used: list[IPv4Network]) -> IPv4Network:

@@ -1,11 +1,14 @@
-"""The book's types: a network, and an endpoint, which is a container's place on it. Kept as JSON in `networks/`."""
+"""The book's types: a network, its endpoints (containers' places on it), and the driver that makes them in the kernel.
+
+A network is kept with its endpoints as JSON in `networks/`.
+"""
 
 import dataclasses
 import re
 from dataclasses import dataclass, field
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from ..lib import store
 from ..lib.errors import ContainerError
@@ -42,16 +45,20 @@ class Namespace(NamedTuple):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A container's place on a network: a pair of virtual Ethernet devices, one end here, the other inside."""
+    """A container's place on a network. It is also the lease of its address: no other record has that."""
 
     id: str
     container: str
     name: str  # the container's
     interface: str  # inside: eth0
-    veth: str  # outside
     ip: str
     mac: str
     ports: list[PortMapping]
+
+    @property
+    def number(self) -> int:
+        """Of the interface. By the one with the lowest the container sends what leaves its networks."""
+        return int(self.interface.removeprefix("eth"))
 
 
 @dataclass
@@ -67,11 +74,6 @@ class Network:
     endpoints: dict[str, Endpoint] = field(default_factory=dict)  # by container
 
     @property
-    def bridge(self) -> str:
-        """The bridge's name; the kernel allows 15 characters."""
-        return f"br-{self.id}"
-
-    @property
     def addresses(self) -> IPv4Network:
         """The subnet, to be calculated with."""
         return IPv4Network(self.subnet)
@@ -83,6 +85,33 @@ class Network:
     def save(self) -> None:
         """Write it to the store; the caller holds the lock of `networks`."""
         store.write_json(path(self.name), dataclasses.asdict(self))
+
+
+class NetworkDriver(Protocol):
+    """What a driver does in the kernel: a module with these functions. It leaves what is on record alone."""
+
+    def used_subnets(self) -> list[IPv4Network]:
+        """What a new network of this kind must not overlap with."""
+
+    def create(self, network: Network) -> None:
+        """Make the network, or what is missing of it: after a reboot all is."""
+
+    def delete(self, network: Network) -> None:
+        """Take it away; what is gone already is no error."""
+
+    def connect(self, network: Network, endpoint: Endpoint, namespace: Namespace) -> None:
+        """Connect a network namespace to a network that has been made."""
+
+    def disconnect(self, network: Network, endpoint: Endpoint) -> None:
+        """Take away an endpoint that the network has no more; what is gone already is no error."""
+
+    def publish(self, network: Network, changed: list[PortMapping]) -> None:
+        """Have ports lead to the network's endpoints as they do now; these are new or withdrawn."""
+
+
+def mac_of(ip: str) -> str:
+    """The Ethernet address that goes with an address: who has the one next has the other, too, and ARP stays right."""
+    return ":".join(f"{byte:02x}" for byte in (0x02, 0x42, *IPv4Address(ip).packed))
 
 
 def path(name: str) -> Path:

@@ -1,4 +1,4 @@
-"""Published ports: -p [IP:]HOST:CONTAINER[/tcp|udp]."""
+"""Published ports: -p [IP:]HOST:CONTAINER[/tcp|udp], where HOST and CONTAINER may be ranges."""
 
 import os
 import re
@@ -14,29 +14,45 @@ from ..lib.errors import ContainerError
 from . import model
 from .model import PortMapping
 
+RANGE = re.compile(r"\d{1,5}(-\d{1,5})?", re.ASCII)
 KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 
-def parse(text: str) -> PortMapping:
-    """What -p says; port 0 of the host's is any free one. Raises ContainerError if it means nothing."""
+def parse(texts: list[str]) -> list[PortMapping]:
+    """What options -p say; port 0 of the host's is any free one. Raises ContainerError if one means nothing."""
+    return [mapping for text in texts for mapping in parse_one(text)]
+
+
+def parse_one(text: str) -> list[PortMapping]:
+    """What one -p says: a mapping, or several if it has ranges."""
     rest, _, protocol = text.partition("/")
     *address, host, container = ["", *rest.split(":")] if ":" not in rest else rest.split(":")
     if protocol not in ("", *KINDS):
         raise ContainerError(f"-p {text!r}: the protocol is tcp or udp, not {protocol!r}")
-    if len(address) > 1 or not all(re.fullmatch(r"\d{1,5}", port, re.ASCII) for port in (host or "0", container)):
+    if len(address) > 1 or not all(RANGE.fullmatch(ports) for ports in (host or "0", container)):
         raise ContainerError(f"-p {text!r}: [IP:]HOST:CONTAINER[/tcp|udp], such as 8080:80; HOST may be left out")
-    if not (1 <= int(container) <= 65535 and int(host or 0) <= 65535 and host != "0"):
+    inside = numbers(container)
+    outside = numbers(host) if host not in ("", "0") else [0] * len(inside)
+    if not inside or len(outside) != len(inside):
+        raise ContainerError(f"-p {text!r}: ranges of the same length, such as 8001-8003:80-82")
+    if not (min(inside) >= 1 and max(*inside, *outside) <= 65535) or (0 in outside and any(outside)):
         raise ContainerError(f"-p {text!r}: ports are from 1 to 65535")
     try:
         ip = str(IPv4Address(address[0])) if address and address[0] else "0.0.0.0"
     except ValueError:
         raise ContainerError(f"-p {text!r}: {address[0]!r} is no IPv4 address of this machine") from None
-    return PortMapping(ip, int(host or 0), int(container), protocol or "tcp")
+    return [PortMapping(ip, *pair, protocol or "tcp") for pair in zip(outside, inside, strict=True)]
+
+
+def numbers(text: str) -> list[int]:
+    """The ports of a range: 80-82 are three."""
+    first, _, last = text.partition("-")
+    return [*range(int(first), int(last or first) + 1)]
 
 
 @contextmanager
 def reserved(wanted: list[PortMapping]) -> Iterator[list[PortMapping]]:
-    """Hold ports of the host, so that no other program can have them: bound, but nobody listens.
+    """Hold ports of the host, so that no other program can have them.
 
     Packets for them are sent on to the container before any socket is looked for. Gives the mappings with the ports
     that were found free. The kernel lets go of them with our last descriptor.
@@ -48,7 +64,7 @@ def reserved(wanted: list[PortMapping]) -> Iterator[list[PortMapping]]:
             held = socket.socket(socket.AF_INET, KINDS[mapping.protocol])
             sockets.append(held)
             try:
-                held.bind((mapping.address, mapping.host))
+                bind(held, mapping)
             except OSError as error:
                 reason = "it is given twice" if any(map(mapping.clashes, found)) else refused(mapping, error)
                 raise ContainerError(f"-p {mapping.host}:{mapping.container}: {reason}") from None
@@ -57,6 +73,19 @@ def reserved(wanted: list[PortMapping]) -> Iterator[list[PortMapping]]:
     finally:
         for held in sockets:
             held.close()
+
+
+def bind(held: socket.socket, mapping: PortMapping) -> None:
+    """Take a port.
+
+    SO_REUSEADDR: also one whose connections have ended, but are remembered for a minute (TIME_WAIT in tcp(7)). It lets
+    two sockets have one port, though, unless one of them listens; so ours does. Nobody is ever accepted.
+    """
+    if mapping.protocol == "tcp":
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind((mapping.address, mapping.host))
+    if mapping.protocol == "tcp":
+        held.listen()
 
 
 def refused(mapping: PortMapping, error: OSError) -> str:

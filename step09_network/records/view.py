@@ -49,7 +49,7 @@ def host_config(config: dict[str, Any]) -> dict[str, Any]:
     limits = config["limits"]
     return {
         "AutoRemove": config["remove"],
-        "NetworkMode": config.get("network", "none"),
+        "NetworkMode": config.get("networks", ["none"])[0],
         "Memory": limits["memory"] or 0,
         "NanoCpus": round((limits["cpus"] or 0) * 1e9),
         "CpuShares": limits["cpu_shares"] or 0,

@@ -58,3 +58,26 @@ def test_two_dashes_end_the_options(runtime: Runtime) -> None:
 
 def test_the_program_sees_the_name_it_was_called_by(runtime: Runtime) -> None:
     assert runtime.output("sh", "-c", "echo $0") == "sh"
+
+
+@pytest.mark.ours_alone("the words are ours")
+def test_a_command_that_is_not_here(runtime: Runtime) -> None:
+    """Of a later step, Docker's alone, or mistyped: one line that helps."""
+    later = {"volume": 5, "import": 6, "ps": 7, "exec": 8, "network": 9}
+    for word, step in later.items():
+        if step > runtime.step:
+            assert f"comes with step {step}" in runtime.refusal(runtime.call(word, "x"))
+    assert "commit" in runtime.refusal(runtime.call("build", "."))
+    assert "import" in runtime.refusal(runtime.call("pull", "debian"))
+    assert "'run'" in runtime.refusal(runtime.call("rnu", "x"))
+
+
+@pytest.mark.parametrize("words", [["-i=true"], ["--interactive=true"], ["-i=true", "--tty=false"]])
+def test_switches_with_a_value(runtime: Runtime, words: list[str]) -> None:
+    """As Docker's users write them; what comes after the command is the command's."""
+    assert runtime.run("cat", options=words, input=b"typed").out == b"typed"
+    assert runtime.run("echo", "-i=true", "--tty=false", options=words).text == "-i=true --tty=false"
+
+
+def test_a_switch_that_is_off(runtime: Runtime) -> None:
+    assert runtime.run("cat", options=["-i=false"], input=b"typed").out == b""

@@ -34,15 +34,15 @@ def test_a_run_with_options(runtime: Runtime, trace: Path) -> None:
     options = ["-t", "--hostname", "box"]
     if runtime.step >= 2 and not runtime.rootless:
         options += ["-m", "64m", "--cpus", "0.5", "--cpu-shares", "512", "--cpuset-cpus", "0", "--pids-limit", "50"]
-    if runtime.step >= 3:
+    if runtime.step >= 8:
         options += ["-w", "/tmp"]
-    if runtime.step >= 3 and not runtime.rootless:
+    if runtime.step >= 8 and not runtime.rootless:
         options += ["-u", "alice"]
     result = watched_run(runtime, trace, "hostname", options=options)
     assert result.out == b"box\r\n"
 
 
-@pytest.mark.step(3)
+@pytest.mark.step(8)
 def test_a_working_directory_that_is_missing(runtime: Runtime, trace: Path) -> None:
     result = watched_run(runtime, trace, "pwd", options=["-w", f"/tmp/{trace.parts[2]}/new"])
     assert result.text.endswith("/new")
@@ -56,16 +56,18 @@ def test_a_run_with_volumes(runtime: Runtime, trace: Path) -> None:
     (source / "file").write_text("old")
     name = trace.parts[-3]
     options = ["-v", f"{name}:/etc", "-v", f"{source}:/new/place:ro", "-v", f"{source}/file:/etc/passwd"]
-    words = runtime.words(["cat", "/etc/group", "/etc/passwd"], ["--explain", *options])
+    filled = ["/etc/group"] if runtime.step >= 6 else []
+    words = runtime.words(["cat", *filled, "/etc/passwd"], ["--explain", *options])
     result = runtime.popen(words, under=strace.recording(trace)).end()
-    assert result.code == 0 and result.text.endswith("staff:x:50:alice\nold"), result.err
+    assert result.code == 0 and result.text.endswith("staff:x:50:alice\nold" if filled else "old"), result.err
     found = events(trace, store(runtime))
     for pid in {event.pid for event in found}:  # the process that fills a volume need not wait either
         agree([event for event in found if event.pid == pid])
     told = sorted(explained(result))
     assert told == sorted(f"[{event.who}] {event.text}\n" for event in found if event.who)
     mounts = 6 if runtime.step >= 9 else 3  # its own /etc/hosts, hostname and resolv.conf as well
-    for call, times in (("open_tree", mounts), ("mount_setattr", mounts), ("move_mount", mounts), ("chroot", 1)):
+    expected = {"open_tree": mounts, "mount_setattr": mounts, "move_mount": mounts, "chroot": int(runtime.step >= 6)}
+    for call, times in expected.items():
         assert sum(f"] {call}(" in line for line in told) == times, told
     assert runtime.call("volume", "rm", name).code == 0
 
@@ -96,7 +98,7 @@ def test_odd_words(runtime: Runtime, trace: Path) -> None:
     assert watched_run(runtime, trace, "true", *odd).code == 0
 
 
-@pytest.mark.step(3)
+@pytest.mark.step(6)
 @pytest.mark.parametrize("kind", ["archive", "directory"])
 def test_an_import(runtime: Runtime, trace: Path, tmp_path: Path, kind: str) -> None:
     source = image.small_tar()
@@ -113,7 +115,7 @@ def test_an_import(runtime: Runtime, trace: Path, tmp_path: Path, kind: str) -> 
         agree([event for event in found if event.pid == pid])
     assert sorted(explained(result)) == sorted(f"[{event.who}] {event.text}\n" for event in found if event.who)
     assert any("rename(" in line for line in explained(result))
-    assert any("chroot(" in line for line in explained(result)) == (kind == "archive")
+    assert any("chroot(" in line for line in explained(result))
 
 
 @pytest.mark.step(6)
@@ -133,7 +135,7 @@ def test_a_commit(runtime: Runtime, trace: Path, tmp_path: Path, kind: str) -> N
         agree([event for event in found if event.pid == pid])
     assert sorted(lines) == sorted(f"[{event.who}] {event.text}\n" for event in found if event.who)
     assert any("mount(" in line and "upper:lower" in line for line in lines)
-    assert any("rename(" in line for line in lines) == (kind == "image")
+    assert any("rename(" in line for line in lines)
     if kind == "image":
         assert runtime.call("rmi", "made").code == 0
 

@@ -87,7 +87,7 @@ def test_any_call_fails(runtime: Runtime, trace: Path, where: str) -> None:
     all_is_well(runtime)
 
 
-@pytest.mark.step(3)
+@pytest.mark.step(6)
 @pytest.mark.parametrize("fault", ["signal=KILL", "signal=TERM", "error"])
 def test_an_import_fails_at_any_call(runtime: Runtime, trace: Path, tmp_path: Path, fault: str) -> None:
     """The image is there, whole and with its name, or it is not there."""
@@ -156,7 +156,7 @@ def test_no_more_processes(runtime: Runtime) -> None:
     assert "Resource temporarily unavailable" in said
 
 
-@pytest.mark.step(3)
+@pytest.mark.step(6)
 def test_no_room_in_a_file(runtime: Runtime, tmp_path: Path) -> None:
     store = tmp_path / "state" / "store"
     words = [*runtime.command, "import", str(image.small_tar()), "new"]
@@ -165,7 +165,7 @@ def test_no_room_in_a_file(runtime: Runtime, tmp_path: Path) -> None:
     store_is_whole(runtime, store)
 
 
-@pytest.mark.step(3)
+@pytest.mark.step(6)
 @pytest.mark.as_root("only root can mount a small disk")
 def test_a_full_disk(runtime: Runtime, tmp_path: Path) -> None:
     """An import that does not fit leaves no trace; one that fits can be run, also when the disk has filled up since."""
@@ -191,7 +191,7 @@ def test_a_full_disk(runtime: Runtime, tmp_path: Path) -> None:
     assert len(said) == (2 if runtime.step < 7 else 3) and all("No space left on device" in line for line in said)
 
 
-@pytest.mark.step(4)
+@pytest.mark.step(6)
 @pytest.mark.as_root("only root can mount a small disk")
 def test_a_disk_that_a_container_fills(runtime: Runtime, tmp_path: Path) -> None:
     """By writing, and by a small change to a large file, which has to be copied up: it hears of it, and nobody else."""
@@ -230,7 +230,7 @@ def test_a_strange_host(runtime: Runtime, change: str) -> None:
     succeeds_or_fails_well(runtime, change, under=under)
 
 
-@pytest.mark.step(3)
+@pytest.mark.step(6)
 @pytest.mark.parametrize("damage", ["a file", "not json", "of another kind", "unwritable"])
 def test_a_store_that_is_none(runtime: Runtime, tmp_path: Path, damage: str) -> None:
     root = tmp_path / "state" / "store"

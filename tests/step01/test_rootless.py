@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import image
+from tests.support import image, strace
 from tests.support.rootless import UNPRIVILEGED, limited, prepared
-from tests.support.runtime import Runtime
+from tests.support.runtime import Missing, Runtime
 
 pytestmark = [
     pytest.mark.ours_alone("Podman is asked as root only"),
@@ -35,6 +35,19 @@ def test_user_namespaces_forbidden(runtime: Runtime, tmp_path: Path) -> None:
     under = prepared(f'mount --rbind / {tmp_path}/root; set -- chroot {tmp_path}/root "$@"')
     said = runtime.refusal(runtime.run("true", under=(*under, *UNPRIVILEGED)))
     assert "user namespace" in said and "as root" in said
+
+
+@pytest.mark.parametrize("call", ["clone3", "unshare", "mount"])
+def test_the_first_call_that_is_refused_has_the_remedy(runtime: Runtime, call: str) -> None:
+    """Where AppArmor restricts user namespaces (Ubuntu 24.04), clone succeeds, and the first call inside is denied."""
+    if call == "unshare" and runtime.step < 2:
+        pytest.skip("step 1 does not unshare anything")
+    try:
+        under = (strace.program(), "--quiet=all", "-f", "-o", "/dev/null", f"--inject={call}:error=EPERM:when=1")
+    except Missing as missing:
+        pytest.skip(str(missing))
+    said = runtime.refusal(runtime.run("true", under=under))
+    assert "needs a user namespace" in said and "as root" in said
 
 
 def test_setgroups_stays_denied(runtime: Runtime) -> None:

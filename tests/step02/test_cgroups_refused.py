@@ -19,11 +19,18 @@ NONSENSE = {  # to Podman as well
     "--pids-limit": ["", "x", "1.5", "1k", "99999999999999999999"],
 }
 IMPOSSIBLE = {  # Podman takes them for another value, or for none
-    "--memory": ["", "0", "1", "5m", "6143k", "0.001g", "9" * 18 + "g", "9" * 30, "\u0665\u0660m"],
-    "--cpus": ["0", "-1", "0.001", "nan", "-inf", "1e400", "1e9", f"{PROCESSORS}.01", f"{PROCESSORS + 1}"],
-    "--cpu-shares": ["0", "1", "262145"],
-    "--cpuset-cpus": ["", f"{PROCESSORS}", f"0-{PROCESSORS}", "0,4096", "0-9999999", "99999999999999999999"],
-    "--pids-limit": ["0", "-1", "-20", "9999999999"],
+    "--memory": ["", "1", "5m", "6143k", "0.001g", "9" * 18 + "g", "9" * 30, "\u0665\u0660m"],
+    "--cpus": ["-1", "0.001", "nan", "-inf", "1e400", "1e9", f"{PROCESSORS}.01", f"{PROCESSORS + 1}"],
+    "--cpu-shares": ["1", "262145"],
+    "--cpuset-cpus": [f"{PROCESSORS}", f"0-{PROCESSORS}", "0,4096", "0-9999999", "99999999999999999999"],
+    "--pids-limit": ["-20", "9999999999"],
+}
+UNLIMITED = {
+    "--memory": ["0"],
+    "--cpus": ["0"],
+    "--cpu-shares": ["0"],
+    "--cpuset-cpus": [""],
+    "--pids-limit": ["0", "-1"],
 }
 VALID = {"--memory": "64m", "--cpus": "1", "--cpu-shares": "512", "--cpuset-cpus": "0", "--pids-limit": "50"}
 NEEDED = {"memory": "--memory", "cpu": "--cpus", "cpuset": "--cpuset-cpus", "pids": "--pids-limit"}
@@ -37,6 +44,15 @@ def each(values: dict[str, list[str]]) -> pytest.MarkDecorator:
 def test_nonsense(runtime: Runtime, option: str, value: str) -> None:
     said = runtime.refusal(runtime.run("true", options=[f"{option}={value}"]))
     assert runtime.podman or option in said
+
+
+@each(UNLIMITED)
+def test_no_limit(runtime: Runtime, option: str, value: str) -> None:
+    """As Docker writes it. (Without a limit nothing is to be looked at but that it runs.)"""
+    assert runtime.run("true", options=[f"{option}={value}"]).code == 0
+    if not runtime.podman:
+        told = runtime.run("true", options=["--explain", f"{option}={value}"]).err.decode()
+        assert not re.search("echo .*(max|limit_in_bytes|quota|shares|weight)\n", told), told
 
 
 @pytest.mark.ours_alone("Podman takes these for another value, or for no limit")

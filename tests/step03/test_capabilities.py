@@ -29,6 +29,7 @@ def test_root_has_dockers(runtime: Runtime, options: list[str]) -> None:
     assert capabilities(status) == ROOT
 
 
+@pytest.mark.step(8)
 @pytest.mark.as_root("-u is root's")
 @pytest.mark.parametrize("user", ["alice", "1000:0", "4242:4242"])
 def test_an_ordinary_user_has_none(runtime: Runtime, user: str) -> None:
@@ -36,6 +37,7 @@ def test_an_ordinary_user_has_none(runtime: Runtime, user: str) -> None:
     assert capabilities(status) == USER
 
 
+@pytest.mark.step(8)
 @pytest.mark.as_root("only root has any to hand down")
 @pytest.mark.parametrize("user", ["root", "alice"])
 def test_the_callers_are_not_handed_down(runtime: Runtime, user: str) -> None:
@@ -45,6 +47,7 @@ def test_the_callers_are_not_handed_down(runtime: Runtime, user: str) -> None:
     assert capabilities(status) == (ROOT if user == "root" else USER)
 
 
+@pytest.mark.step(8)
 @pytest.mark.as_root("-u is root's")
 def test_a_setuid_program_does_not_regain_the_others(runtime: Runtime, tmp_path: Path) -> None:
     """What the bounding set is for: else root's programs would have all that root has."""

@@ -39,7 +39,8 @@ def test_from_a_static_busybox(fresh: Runtime) -> None:
     assert "busybox" in said and (shutil.which("busybox") or "") in said
     second = fresh.run("echo", "hi")
     assert (second.code, second.out, second.err) == (0, b"hi\n", b"")
-    assert [*named(fresh)] == ["busybox:latest"]
+    if fresh.step >= 6:
+        assert [*named(fresh)] == ["busybox:latest"]
 
 
 def test_what_is_in_it(fresh: Runtime) -> None:
@@ -58,6 +59,7 @@ def test_what_is_in_it(fresh: Runtime) -> None:
     ]
 
 
+@pytest.mark.step(8)
 @pytest.mark.as_root("-u is root's")
 def test_it_has_an_ordinary_user(fresh: Runtime) -> None:
     assert fresh.output("id", options=["-u", "nobody"]) == "uid=65534(nobody) gid=65534(nogroup) groups=65534(nogroup)"
@@ -105,9 +107,11 @@ def test_20_at_once_make_it_once(fresh: Runtime) -> None:
     results = [each.end() for each in started]
     assert {(result.code, result.out) for result in results} == {(0, b"hi\n")}
     assert sorted(result.err != b"" for result in results) == [False] * 19 + [True]
-    assert len(fresh.call("images", "-q").text.split()) == 1
+    if fresh.step >= 6:
+        assert len(fresh.call("images", "-q").text.split()) == 1
 
 
+@pytest.mark.step(6)
 def test_ones_own_of_that_name_is_not_replaced(fresh: Runtime) -> None:
     import_tiny(fresh, "busybox")
     fresh.refusal(fresh.run("sh"), 127)

@@ -64,7 +64,7 @@ def test_the_way_out_leads_out_of_a_chroot(tmp_path: Path) -> None:
 def test_nothing_of_the_hosts_is_mounted(runtime: Runtime, options: list[str]) -> None:
     mounts = runtime.output("cat", "/proc/self/mountinfo", options=options).splitlines()
     points = [line.split()[4] for line in mounts]
-    own = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"] if runtime.step >= 9 else []
+    own = ["/etc/hosts", "/etc/hostname", *(["/etc/resolv.conf"] if runtime.step >= 9 else [])]
     own += ["/run"] if runtime.podman else []
     assert [point for point in points if not point.startswith(("/proc", "/sys", "/dev", *own))] == ["/"]
     assert len({*points}) == len(points), "nothing lies above another"
@@ -84,7 +84,7 @@ def test_the_host_sees_no_mount_of_a_container(runtime: Runtime) -> None:
 def test_a_caller_who_stands_in_the_image(runtime: Runtime, tmp_path: Path) -> None:
     """Whoever stands in a directory that becomes a mount point, or in another mount namespace's, is not confused."""
     own = imported(runtime, tmp_path, shell())
-    (rootfs,) = (tmp_path / "state").rglob("rootfs")
+    rootfs = Path(str(own.image))
     assert own.output("pwd", cwd=rootfs / "bin") == "/"
     assert own.output("ls", "/bin/sh", under=("sh", "-c", f'cd {rootfs}; exec "$@"', "sh")) == "/bin/sh"
 
@@ -120,6 +120,7 @@ def test_devices_work(runtime: Runtime) -> None:
     assert runtime.probe("root_devices") == OUTCOMES
 
 
+@pytest.mark.step(8)
 @pytest.mark.as_root("-u is root's")
 def test_devices_work_for_any_user(runtime: Runtime) -> None:
     assert runtime.probe("root_devices", options=["-u", "alice"]) == OUTCOMES
@@ -198,6 +199,16 @@ def test_masks_cannot_be_taken_off(runtime: Runtime) -> None:
     assert runtime.probe("root_climb", " ".join(MASKED), " ".join(READ_ONLY)) == []
 
 
+def test_etc_hosts_and_hostname_are_the_containers_own(runtime: Runtime, tmp_path: Path) -> None:
+    """Whatever the image has there; what is written to them is gone with the container."""
+    members = [*shell(), folder("etc"), file("etc/hosts", b"6.6.6.6 localhost\n"), file("etc/hostname", b"image\n")]
+    own = imported(runtime, tmp_path, members)
+    script = "cat /etc/hostname; grep -c 6.6.6.6 /etc/hosts; grep -q '127.0.0.1.*localhost' /etc/hosts && echo fine"
+    assert own.run("sh", "-c", script, options=["--hostname", "box"]).text == "box\n0\nfine"
+    own.output("sh", "-c", "echo 7.7.7.7 other >> /etc/hosts")
+    assert own.run("grep", "-c", "7.7.7.7", "/etc/hosts").text == "0"
+
+
 # ---- images that are traps -------------------------------------------------------------------------------------------
 
 
@@ -270,7 +281,7 @@ def test_two_containers_of_an_image_see_each_others_files(runtime: Runtime, tmp_
         assert each.stdin
         each.stdin.write(b"\n")
         each.stdin.flush()
-    (rootfs,) = (tmp_path / "state").rglob("rootfs")
+    rootfs = Path(str(own.image))
     host.wait_until(lambda: (rootfs / "one").exists() and (rootfs / "other").exists(), "both have written")
     assert one.end(b"\n").text == other.end(b"\n").text == "/one\n/other"
 
@@ -284,6 +295,7 @@ def test_two_containers_of_an_image_do_not_see_each_others_files(runtime: Runtim
     assert (one.end(b"\n").text, other.end(b"\n").text) == ("/one", "/other")
 
 
+@pytest.mark.step(8)
 @pytest.mark.ours_alone("runc runs from a copy of itself, and lets it happen")
 def test_a_program_that_leads_back_to_the_runtime(runtime: Runtime, tmp_path: Path) -> None:
     """CVE-2019-5736: a script, a script's script or a link that names /proc/self/exe is the host's own interpreter."""

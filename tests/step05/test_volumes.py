@@ -120,6 +120,16 @@ def test_one_within_another(runtime: Runtime, tmp_path: Path, order: int) -> Non
 # ---- :ro, and what mounts are like -----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("mode", "code"), [("z", 0), ("rw,Z", 0), ("ro,z", 1), ("Z,ro", 1)])
+def test_selinux_modes_are_accepted(runtime: Runtime, source: Path, mode: str, code: int) -> None:
+    assert runtime.run("touch", "/d/new", options=volumes(f"{source}:/d:{mode}")).code == code
+
+
+@pytest.mark.parametrize("mode", ["ro,rw", "x", "ro,x", "ro:z", "z,"])
+def test_modes_that_mean_nothing(runtime: Runtime, source: Path, mode: str) -> None:
+    runtime.refusal(runtime.run("true", options=volumes(f"{source}:/d:{mode}")))
+
+
 def test_read_only(runtime: Runtime, source: Path) -> None:
     """Whatever root of the container tries, or root of a user namespace made inside."""
     (source / "file").write_text("old")
@@ -243,7 +253,7 @@ def test_links_that_another_container_changes_meanwhile(runtime: Runtime, tmp_pa
 # ---- what is refused -------------------------------------------------------------------------------------------------
 
 BAD = """
-    /tmp :/x /tmp: : /tmp:x /tmp:./x data:x /tmp:/x:rx /tmp:/x:ro:rw /tmp:/x:ro,z /tmp:/ /tmp:/.. /tmp:/x/.. data:/
+    /tmp :/x /tmp: : /tmp:x /tmp:./x data:x /tmp:/x:rx /tmp:/x:ro:rw /tmp:/x:ro,rw /tmp:/ /tmp:/.. /tmp:/x/.. data:/
     /tmp:/proc /tmp:/sys/fs data:/dev .hidden:/x -x:/x dätä:/x da*:/x data\N{ARABIC-INDIC DIGIT ONE}:/x
     /dev/null:/x /dev/null/x:/x
 """.split()
@@ -295,6 +305,7 @@ FILLED: list[Member] = [
 ]
 
 
+@pytest.mark.step(6)
 def test_a_volume_begins_with_what_the_image_has(runtime: Runtime, tmp_path: Path, name: str) -> None:
     """The first time, with all that a file system knows of files, whatever the caller's umask; and also where a link
     leads to it. From then on it is as the containers leave it, also in one of another image."""
@@ -367,6 +378,7 @@ def test_a_volume_of_two_containers_at_once(runtime: Runtime, name: str) -> None
     assert runtime.call("volume", "rm", name).text == name
 
 
+@pytest.mark.step(6)
 @pytest.mark.ours_alone("Podman may copy into a volume that another container of it uses")
 def test_a_new_volume_of_many_containers_at_once(runtime: Runtime, tmp_path: Path, name: str) -> None:
     """The image's files are copied once, and who comes meanwhile waits until they are whole."""
@@ -408,6 +420,7 @@ def test_data_outlives_a_runtime_that_was_killed(runtime: Runtime, tmp_path: Pat
     assert runtime.call("volume", "rm", name).code == 0
 
 
+@pytest.mark.step(6)
 @pytest.mark.ours_alone("what breaks our runtime is of no interest in Podman")
 @pytest.mark.parametrize("fault", ["signal=KILL", "error"])
 def test_the_filling_of_a_volume_fails_at_any_call(runtime: Runtime, tmp_path: Path, fault: str) -> None:

@@ -1,5 +1,6 @@
 """Step 9: addresses. The lowest free one, never twice, never lost; and subnets that get in nobody's way."""
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -30,8 +31,9 @@ def address(net: Net, *options: str) -> str:
 
 
 def leases(net: Net) -> dict[str, dict[str, str]]:
-    found: dict[str, dict[str, str]] = json.loads((net.networks() / "ipam.json").read_text())
-    return found
+    """By subnet: which container has which address."""
+    records = [json.loads(path.read_text()) for path in net.networks().glob("*.network.json")]
+    return {one["subnet"]: {each["ip"]: id for id, each in one["endpoints"].items()} for one in records}
 
 
 def test_the_lowest_free_address_first(net: Net) -> None:
@@ -61,14 +63,15 @@ def test_the_lowest_free_address_first(net: Net) -> None:
 
 
 @pytest.mark.parametrize(
-    ("subnet", "first", "length"), [("10.0.0.0/8", "10.0.0.2", 8), ("10.9.9.4/30", "10.9.9.6", 30)]
+    ("subnet", "first", "length"),
+    [("10.0.0.0/8", "10.0.0.2", 8), ("10.9.0.0/20", "10.9.0.2", 20), ("10.9.9.4/30", "10.9.9.6", 30)],
 )
 def test_the_largest_subnet_and_the_smallest(net: Net, subnet: str, first: str, length: int) -> None:
     net.ok("network", "create", "lab", "--subnet", subnet)
     assert address(net) == f"{first}/{length}"
     net.sleeping("aa", "--network", "lab")
-    last = {8: "10.255.255.254", 30: first}[length]
-    if length == 8:
+    last = {8: "10.255.255.254", 20: "10.9.15.254", 30: first}[length]
+    if length < 30:
         net.sleeping("bb", "--network", "lab", "--ip", last)
     else:
         assert "no address" in net.refused("run", "--rm", "--network", "lab", "test", "true")
@@ -112,6 +115,31 @@ def test_a_subnet_is_chosen_that_nobody_uses(net: Net) -> None:
     assert "--subnet" in net.refused("network", "create", "four")
 
 
+@pytest.mark.parametrize("how", ["name server", "connection", "gateway"])
+def test_a_subnet_covers_nothing_that_the_host_needs(net: Net, tmp_path: Path, how: str) -> None:
+    """Though only the default route leads there: its name server, who is connected with it, a router."""
+    under: tuple[str, ...] = ()
+    net.other.sh("ip addr add 172.16.200.1/32 dev eth0")
+    with contextlib.ExitStack() as ends:
+        if how == "name server":
+            (tmp_path / "resolv.conf").write_text("nameserver 172.16.200.1\n")
+            under = (
+                "unshare",
+                "--mount",
+                "sh",
+                "-c",
+                f'mount --bind {tmp_path}/resolv.conf /etc/resolv.conf; exec "$@"',
+                "sh",
+            )
+        elif how == "connection":
+            ends.enter_context(net.other.listen(22))
+            ends.enter_context(net.host.connect("172.16.200.1", 22))
+        else:
+            net.host.sh("ip route add 198.51.100.0/24 via 172.16.200.1 dev world onlink")
+        assert net.call("network", "create", "lab", under=under).code == 0
+    assert json.loads(net.ok("network", "inspect", "lab"))[0]["IPAM"]["Config"][0]["Subnet"] == "172.17.0.0/16"
+
+
 def test_leases_of_the_dead_are_swept(net: Net) -> None:
     """Though no command has looked at the network since: the next to ask for an address does."""
     net.ok("network", "create", "lab", "--subnet", "10.7.0.0/30")
@@ -123,7 +151,7 @@ def test_leases_of_the_dead_are_swept(net: Net) -> None:
     host.wait_until(lambda: not host.contained(), "the container ends")
     assert list(leases(net)) == ["10.7.0.0/30"]
     assert address(net) == "10.7.0.2/30"
-    assert leases(net) == {}
+    assert leases(net) == {"10.7.0.0/30": {}}
     net.ok("network", "rm", "lab")
 
 
@@ -136,4 +164,4 @@ def test_never_the_same_address_twice(net: Net) -> None:
     assert sorted(got) == sorted(f"172.16.0.{number}/16" for number in range(2, MANY + 2))
     for one in started:
         assert one.end(b"\n").code == 0
-    assert leases(net) == {}
+    assert leases(net) == {"172.16.0.0/16": {}}

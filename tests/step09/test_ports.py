@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import hostnet, session
+from tests.support import hostnet, own_host, session
 from tests.support.hostnet import HERE, LOOPBACK, THERE, Net
 from tests.support.runtime import Missing, Runtime
 
@@ -126,6 +126,32 @@ def test_a_free_port(net: Net) -> None:
 
 
 @OURS
+def test_ranges_and_any_port(net: Net) -> None:
+    httpd(net, "aa", "-p", "8001-8003:80-82", "-p", "0:80", "-p", "90-91/udp")
+    (shown,) = json.loads(net.ok("inspect", "aa"))
+    ports = shown["NetworkSettings"]["Ports"]
+    assert ports[:3] == [f"0.0.0.0:{8001 + number}->{80 + number}/tcp" for number in range(3)]
+    assert [re.sub(r":\d+-", ":N-", port) for port in ports[3:]] == [
+        "0.0.0.0:N->80/tcp", "0.0.0.0:N->90/udp", "0.0.0.0:N->91/udp"
+    ]  # fmt: skip
+    for port in (8001, int(re.findall(r":(\d+)-", ports[3])[0])):
+        assert b"200 OK" in net.host.ask(LOOPBACK, port, HELLO)
+
+
+@OURS
+def test_a_port_of_a_server_that_has_just_stopped(net: Net) -> None:
+    """Its connections are remembered for a minute (TIME_WAIT). Two containers still never get the same port."""
+    with net.host.inside(lambda: socket.create_server((HERE, 8090))) as server, net.host.connect(HERE, 8090) as client:
+        accepted, _ = server.accept()
+        accepted.close()  # first
+        client.recv(1)
+    assert "TIME-WAIT" in net.host.sh("ss -tan 'sport = :8090'")
+    httpd(net, "aa", "-p", "8090:80")
+    assert b"200 OK" in net.other.ask(HERE, 8090, HELLO)
+    assert "container aa" in net.refused("run", "--rm", "-p", "8090:80", "test", "true")
+
+
+@OURS
 def test_a_port_that_is_taken(net: Net) -> None:
     """By another container, by any program, or twice in one command: told before the container begins."""
     httpd(net, "aa", "-p", "8080:80", "-p", "127.0.0.1:8082:80")
@@ -150,9 +176,8 @@ def test_a_port_that_is_taken(net: Net) -> None:
 
 @OURS
 def test_ports_that_mean_nothing(net: Net) -> None:
-    nonsense = (
-        "0:80 65536:80 80:0 80:65536 80-90:80-90 a:80 80:b -1:80 80:80:80:80 1.2.3:5:80 ::1:5:5 5:6/sctp 5:6/ 5:/tcp"
-    )
+    nonsense = "65536:80 80:0 80:65536 80-90:80-91 80-90:80 90-80:90-80 0-2:80-82 80-:80 65535-65536:1-2 a:80 80:b"
+    nonsense += " -1:80 80:80:80:80 1.2.3:5:80 ::1:5:5 5:6/sctp 5:6/ 5:/tcp"
     for text in [*nonsense.split(), "", " 5:5", "5:5 ", "٣:80", "5:5\n"]:
         if text == "5:6/":  # the protocol left out
             continue
@@ -187,8 +212,15 @@ def debian_root(path: Path) -> None:
     sources = [each for each in lists if each.suffix in (".list", ".sources") and each.is_file()]
     release = re.search(r"VERSION_CODENAME=(\w+)", Path("/etc/os-release").read_text())
     options = ["--quiet", "--variant=essential", "--include=redis-server"]
-    words = ["mmdebstrap", *options, release[1] if release else "stable", path, *sources]
-    done = subprocess.run(words, capture_output=True, text=True)
+    words = [
+        *own_host.on_the_machines_network(),
+        "mmdebstrap",
+        *options,
+        release[1] if release else "stable",
+        path,
+        *sources,
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=250)
     if done.returncode:
         raise Missing(f"mmdebstrap can make no Debian here: {done.stderr.strip().splitlines()[-1]}")
 

@@ -11,8 +11,8 @@ from tests.support import strace
 from tests.support.runtime import Result, Runtime, Word
 
 COVERED = """
-    clone mount umount2 pivot_root chroot chdir mkdir rmdir mknod symlink rename sethostname prctl close_range unshare
-    capset setgroups setresuid setresgid setns ioctl execve write open_tree mount_setattr move_mount
+    clone clone3 mount umount2 pivot_root chroot chdir mkdir rmdir mknod symlink rename sethostname prctl close_range
+    unshare capset setgroups setresuid setresgid setns ioctl execve write open_tree mount_setattr move_mount
 """.split()
 BEFORE = ("execve(", "echo ", "ip ")
 LINE = re.compile(r"\[(\w+)\] (.*)\n")
@@ -58,7 +58,7 @@ def owed(call: strace.Call, store: str) -> bool:
             return "SIOCSIFFLAGS" in arguments or "TIOCSCTTY" in arguments
         case "prctl":
             return re.match("PR_SET_PDEATHSIG|PR_CAPBSET_DROP|PR_SET_DUMPABLE", arguments) is not None
-        case "clone":  # not fork(2) by the C library: a helper, such as gives the caller's terminal back
+        case "clone" | "clone3":  # not fork(2) by the C library: a helper, such as gives the caller's terminal back
             return "CLONE_CHILD_SETTID" not in arguments and "CLONE_VM" not in arguments
         case "rmdir" if call.result.startswith("-1"):  # a cgroup that was not empty yet: it is tried again
             return False
@@ -94,7 +94,7 @@ def events(trace: Path, store: str) -> list[Event]:
             if call.pid in unpacking and call.name != "chdir":
                 continue
             found.append(Event(call.pid, "", told(call)))
-            if call.name == "clone" and call.result.isdecimal():
+            if call.name in ("clone", "clone3") and call.result.isdecimal():
                 watched.add(int(call.result))
             elif call.name == "execve" and call.result == "0":
                 watched.remove(call.pid)

@@ -82,6 +82,8 @@ def all_is_well(runtime: Runtime) -> None:
 
 def store_is_whole(runtime: Runtime, root: Path) -> None:
     """After the next import nothing half-made is left; each image that is listed can be run."""
+    if runtime.step < 6:  # which have no images but `busybox`
+        return
     store = {"MYDOCKER_ROOT": str(root)}
     imported = runtime.call("import", str(image.small_tar()), "sweeper", env=store)
     assert imported.code == 0, imported.err.decode()

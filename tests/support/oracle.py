@@ -25,7 +25,9 @@ def podman(directory: Path) -> Runtime:
         raise Missing("Podman with runc is not installed")
     if os.geteuid() != 0:
         raise Missing("Podman is asked as root only")
-    place = session.once("podman", _make)
+    place = session.worker() / "podman"  # not shared: it counts mounts, and each worker has its own
+    if not place.exists():
+        _make(place)
     if not (place / "works").exists():
         raise Missing(f"Podman does not work here: {(place / 'complaint').read_text()}")
     return Runtime("podman", 9, _command(place), _environment(place), directory, image="test")
@@ -36,7 +38,9 @@ def _make(place: Path) -> None:
     place.mkdir()
     (place / "containers.conf").write_text(SETTINGS)
     for words in (("import", image.tar(), "test"), ("run", "--rm", "--network", "none", "test", "true")):
-        tried = subprocess.run([*_command(place), *words], env=_environment(place), capture_output=True, text=True)
+        tried = subprocess.run(
+            [*_command(place), *words], env=_environment(place), capture_output=True, text=True, timeout=120
+        )
         if tried.returncode != 0:
             (place / "complaint").write_text(tried.stderr.strip().rpartition("\n")[2])
             return

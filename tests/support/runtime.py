@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -49,9 +50,17 @@ class Started(subprocess.Popen[bytes]):
         return self.poll() is None
 
     def line(self) -> str:
-        """The next line that the command prints: how a test knows that it has got so far."""
+        """The next line that the command prints: how a test knows that it has got so far. Empty if none comes."""
         assert self.stdout
-        return self.stdout.readline().decode().rstrip("\r\n")
+        impatient = threading.Timer(PATIENCE, self.kill)
+        impatient.start()
+        try:
+            return self.stdout.readline().decode().rstrip("\r\n")
+        finally:
+            impatient.cancel()
+
+    def wait(self, timeout: float | None = PATIENCE) -> int:
+        return super().wait(timeout)
 
     def end(self, input: bytes | None = None) -> Result:
         """Wait for the end; if none comes, that is the failure."""

@@ -14,17 +14,21 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 SLOWNESS = float(os.environ.get("MYDOCKER_TEST_SLOWNESS", "1"))  # how many times slower than usual this machine is
 
 
-def begin() -> None:
-    """Make the session's directory, readable by all: the rootless user works in it too. Remove that of a killed one."""
-    top = Path(tempfile.gettempdir())
+def begin() -> list[str]:
+    """Make the session's directory, readable by all: the rootless user works in it too.
+
+    Those of killed ones are removed; returned are their names."""
+    top, removed = Path(tempfile.gettempdir()), []
     with _locked(top):
         for old in top.glob(f"{PREFIX}*"):
             with suppress(OSError), _locked(old, fcntl.LOCK_NB):  # whose session lives holds this lock
                 remove(old)
+                removed.append(old.name)
         place = Path(tempfile.mkdtemp(prefix=PREFIX))
         fcntl.flock(os.open(place, os.O_RDONLY), fcntl.LOCK_EX)  # until this process ends
     place.chmod(0o755)
     os.environ[VARIABLE] = str(place)  # the workers inherit it
+    return removed
 
 
 def end() -> None:

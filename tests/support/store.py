@@ -27,11 +27,22 @@ def sheltered(runtime: Runtime, tmp_path: Path) -> tuple[str, ...]:
     return ("unshare", "--mount", "sh", "-c", script, "sh")
 
 
+def unpacked(runtime: Runtime, archive: Path, root: Path) -> None:
+    """A directory with what is in the archive: what steps 3 to 5 run instead of an image."""
+    script = 'mkdir -m 755 "$2" && tar -xf "$1" -C "$2" -p'
+    made = runtime.popen(["sh", "-c", script, "sh", str(archive), str(root)]).end()
+    assert made.code == 0, made.err.decode()
+
+
 def imported(runtime: Runtime, tmp_path: Path, members: Iterable[Member] | Path) -> Runtime:
     """The same runtime with an image of its own, of these members or of this archive, in a store of its own."""
     archive = members if isinstance(members, Path) else tmp_path / "image.tar"
     if not isinstance(members, Path):
         image.write(archive, list(members))
+    if runtime.step < 6:
+        root = tmp_path / "state" / f"root-{os.urandom(6).hex()}"
+        unpacked(runtime, archive, root)
+        return replace(own_store(runtime, tmp_path), image=str(root))
     own = replace(own_store(runtime, tmp_path), image=f"own-{os.urandom(6).hex()}")
     assert own.image
     result = own.call("import", str(archive), own.image, under=sheltered(runtime, tmp_path))
@@ -72,4 +83,5 @@ def named(runtime: Runtime) -> dict[str, str]:
 
 def left(store: Path) -> list[Path]:
     """What is kept of images, whole or half: directories beside the files that list them."""
-    return [entry for place in ("images", "tmp") for entry in (store / place).iterdir() if entry.is_dir()]
+    places = [store / place for place in ("images", "tmp") if (store / place).exists()]
+    return [entry for place in places for entry in place.iterdir() if entry.is_dir()]

@@ -19,6 +19,7 @@ ENVIRONMENT |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 for role in ("AUTHOR", "COMMITTER"):
     ENVIRONMENT |= {f"GIT_{role}_NAME": "Somebody", f"GIT_{role}_EMAIL": "somebody@example.org"}
 
+SIZES = {1: 890, 2: 1380, 3: 1760, 4: 1900}  # as in the tool
 PYPROJECT = '[project]\nname = "x"\ndependencies = ["typer>=0.16", "backports.zstd; python_version < \'3.14\'"]\n'
 # Twenty lines that differ, so that a merge can tell them apart: `line(3, "edited")` changes the third.
 LINES = [f"value_{number} = {number}\n" for number in range(1, 21)]
@@ -92,7 +93,8 @@ def test_diff_shows_the_summary_then_the_lines(chain: Chain) -> None:
     table = [row.split() for row in summary.splitlines()]
     assert ["new", "b.py", "+2", "-0"] in table
     assert ["changed", "a.py", "+2", "-1"] in table
-    assert "budget: 1 of 25" in summary
+    assert "new rooms: b\n" in summary and "changed:   a\n" in summary
+    assert "budget, in lines: 1 of 25 altered, 1 of 150 added, 2 of 650 new" in summary
     assert "\n-value_3 = 3\n+value_3 = 33\n+more = 1\n" in lines
     assert "\n--- step01_one/a.py\n+++ step02_two/a.py\n" in lines
     assert "\n--- /dev/null\n+++ step02_two/b.py\n" in lines
@@ -391,11 +393,11 @@ def test_check_of_a_good_chain(chain: Chain) -> None:
     chain.write("step04_four/own.py", "from step04_four import b\n")
     rows = [row.split() for row in chain.run("check").splitlines()]
     assert rows == [
-        ["step", "code", "lines", "added", "removed", "budget", "new", "modules"],
-        ["step01_one", "20", "20"],
-        ["step02_two", "24", "26", "+2", "-1", "1/25", "b.py"],
-        ["step03_three", "31", "33", "+0", "-0", "0/25", "c.py", "net/__init__.py", "net/deep.py"],
-        ["step04_four", "32", "34", "+0", "-0", "0/25", "own.py"],
+        ["step", "lines", "altered", "added", "new", "new", "rooms"],
+        ["step01_one", f"20/{SIZES[1]}"],
+        ["step02_two", f"26/{SIZES[2]}", "1/25", "1/150", "5/650", "b"],
+        ["step03_three", f"33/{SIZES[3]}", "0/25", "0/150", "7/650", "c", "net/"],
+        ["step04_four", f"34/{SIZES[4]}", "0/25", "0/150", "1/650", "own"],
     ]
 
 
@@ -442,17 +444,17 @@ def test_check_finds_a_dropped_file(chain: Chain) -> None:
 
 @pytest.mark.parametrize(("changed", "code"), [(25, 0), (26, 1)])
 def test_check_holds_a_step_to_its_budget(chain: Chain, changed: int, code: int) -> None:
-    """A changed line counts once, a removed one too; added ones and files that are no code are free."""
+    """A changed line counts once, a removed one too; files that are no code are free."""
     source = "".join(f"a_{number} = {number}\n" for number in range(40))
     chain.write_from(1, "a.py", source)
     chain.write_from(1, "b.py", source)
     chain.write_from(1, "notes.txt", source)
     lines = source.splitlines(keepends=True)
-    chain.write_from(3, "a.py", "".join(["new = 1\n"] * 50 + lines[20:]))
+    chain.write_from(3, "a.py", "".join(["new = 1\n"] * 30 + lines[20:]))
     chain.write_from(3, "b.py", "".join(f"b_{line}" for line in lines[: changed - 20]) + "".join(lines[changed - 20 :]))
     chain.write_from(3, "notes.txt", "other\n")
     output = chain.run("check", code=code)
-    finding = f"step03_three: {changed} lines of step02_two removed or altered; 25 are allowed"
+    finding = f"step03_three: {changed} lines altered against step02_two; 25 are allowed"
     assert (finding in output.splitlines()) == bool(code)
     assert f"{changed}/25" in output
 
@@ -465,15 +467,26 @@ def test_check_tells_every_finding(chain: Chain) -> None:
     assert "step02_two/b.py: dropped" in output
 
 
-def test_check_warns_of_steps_that_outgrow_their_reader(chain: Chain) -> None:
-    chain.write_from(1, "b.py", "b = 1\n\n# only code counts\n" * 330)
-    chain.write_from(4, "c.py", "c = 1\n" * 2150)
-    assert "warning" not in chain.run("check")
-    chain.write_from(1, "b.py", "b = 1\n\n# only code counts\n" * 331)
-    output = chain.run("check")
-    assert output.count("warning") == 2
-    assert "warning: 351 lines of code; a reader was promised 350 at most" in output
-    assert "warning: 2501 lines of code; a reader was promised 2500 at most" in output
+@pytest.mark.parametrize(("lines", "code"), [(150, 0), (151, 1)])
+def test_check_holds_a_step_to_what_it_may_add(chain: Chain, lines: int, code: int) -> None:
+    chain.write_from(3, "a.py", BASE + "more = 1\n" * lines)
+    output = chain.run("check", code=code)
+    assert ("step03_three: 151 lines added against step02_two; 150 are allowed" in output) == bool(code)
+
+
+@pytest.mark.parametrize(("lines", "code"), [(650, 0), (651, 1)])
+def test_check_holds_a_step_to_what_it_may_bring(chain: Chain, lines: int, code: int) -> None:
+    chain.write_from(2, "b.py", "b = 1\n\n" * (lines // 2) + "b = 1\n" * (lines % 2))
+    output = chain.run("check", code=code)
+    assert ("step02_two: 651 lines new against step01_one; 650 are allowed" in output) == bool(code)
+
+
+@pytest.mark.parametrize(("more", "code"), [(0, 0), (1, 1)])
+def test_check_holds_a_step_to_its_size(chain: Chain, more: int, code: int) -> None:
+    size = SIZES[1]
+    chain.write_from(1, "b.py", "b = 1\n" * (size - 20 + more))
+    output = chain.run("check", code=code)
+    assert (f"step01_one: {size + 1} lines; {size} are allowed" in output) == bool(code)
 
 
 def test_check_without_a_pyproject(chain: Chain) -> None:

@@ -1,4 +1,4 @@
-"""Every step's chapter, `README.md`: its transcripts are typed again, its code is looked up (support/chapters.py)."""
+"""Every step's chapter, `README.md`: its transcripts are typed again, its code is looked up. See chapters.py."""
 
 import os
 import shutil

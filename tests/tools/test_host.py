@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import host, session
+from tests.support import host, own_host, session
 from tests.support.host import State
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="the tests are not run by root")
@@ -101,6 +101,19 @@ def cgroup() -> Iterator[Path]:
     finally:
         host.wait_until(lambda: not (path / "cgroup.procs").read_text(), "the cgroup is empty")
         path.rmdir()
+
+
+@needs_root
+@pytest.mark.parametrize("kind", ["mnt", "net", "cgroup"])
+def test_a_worker_has_a_host_of_its_own(kind: str) -> None:
+    assert os.readlink(f"/proc/self/ns/{kind}") != os.readlink(f"/proc/{os.getppid()}/ns/{kind}")
+
+
+def test_nobody_is_in_the_cgroups_of_a_worker_but_its_own(tmp_path: Path) -> None:
+    ours = {os.getpid(), *(process.pid for process in host.descendants())}
+    for tree in own_host.trees():
+        if tree.kind == "cgroup" and os.geteuid() == 0:
+            assert {*map(int, (tree.place / "cgroup.procs").read_text().split())} <= ours, tree
 
 
 def in_a_host_of_its_own(change: str) -> str:

@@ -35,6 +35,8 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+pytestmark = pytest.mark.same("commands/image.py", "images/archive.py", "images/tree.py", "child.py")
+
 OURS = pytest.mark.ours_alone("Podman words it differently")
 
 
@@ -835,7 +837,9 @@ def test_a_file_that_changes_while_it_is_copied(runtime: Runtime, tmp_path: Path
     with changing.open("wb") as opened:
         opened.truncate(2**20)
     wait = ("-o", "/dev/null", "-P", str(changing), "-e", "trace=lseek", "-e", "inject=lseek:delay_enter=1s:when=1")
-    started = own.popen([*own.command, "import", str(changing.parent), "made"], under=(strace.program(), "-qq", *wait))
+    started = own.popen(
+        [*own.command, "import", str(changing.parent), "made"], under=(strace.program(), "-f", "-qq", *wait)
+    )
     host.wait_until(lambda: held_open(changing), "the copy begins")
     with changing.open("r+b") as opened:
         opened.truncate(size)

@@ -1,0 +1,56 @@
+"""Words as Docker's users type them: switches with a value, and commands that are not here."""
+
+import re
+
+from .errors import PROGRAM
+
+SWITCH = re.compile(r"(-[itd]+|--(?:interactive|tty|detach|rm|explain))(?:=(true|false))?")
+
+BROUGHT_BY = {
+    5: "volume",
+    6: "import images rmi commit",
+    7: "ps logs stop kill rm wait",
+    8: "exec inspect stats",
+    9: "network",
+}
+INSTEAD = {
+    "start restart create": "a container runs once: use 'run', and 'commit' to keep its files",
+    "build": "use 'run', make the changes inside, then 'commit'",
+    "pull push login search load": "there is no registry here: use 'import' with what 'docker export' writes",
+    "save export": "use 'commit CONTAINER -o FILE'",
+    "cp": "use -v to share a directory with the container",
+    "attach": "use 'logs -f', or 'exec -it CONTAINER sh'",
+    "top": "use 'exec CONTAINER ps'",
+    "port": "'ps' shows the ports",
+    "tag": "use 'commit' or 'import' with the other name",
+}
+
+
+def advice(command: str = "") -> str:
+    """One sentence about a command that this step lacks; "" if nothing is known of it."""
+    for step, names in BROUGHT_BY.items():
+        if command in names.split() and f"step{step:02}" > PROGRAM:
+            return f"{command!r} comes with step {step}: this is {PROGRAM}"
+    for names, sentence in INSTEAD.items():
+        if command in names.split():
+            return f"there is no {command!r} as in Docker: {sentence}"
+    return ""
+
+
+def without_values(words: list[str]) -> list[str]:
+    """The words typed, with `--rm=true` written as `--rm`, and `--rm=false` left out. What follows the options stays.
+
+    >>> without_values(["run", "--rm=true", "-m", "64m", "-i=false", "busybox", "-i=true"])
+    ['run', '--rm', '-m', '64m', 'busybox', '-i=true']
+    """
+    options = words[:1]
+    for place, word in enumerate(words[1:], start=1):
+        switch = SWITCH.fullmatch(word)
+        is_value = options[-1].startswith("-") and "=" not in options[-1] and not SWITCH.fullmatch(options[-1])
+        if not word.startswith("-") and not is_value:
+            return options + words[place:]
+        if not switch or is_value:
+            options.append(word)
+        elif switch[2] != "false":
+            options.append(switch[1])
+    return options

@@ -1,0 +1,140 @@
+"""The images in the store, by name. `images/<id>/rootfs` holds an image's files, `images/names.json` tells which name
+means which id: so finding an image takes no longer among a thousand than among two.
+"""
+
+import os
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..lib import linux, store
+from ..lib.errors import ContainerError
+from ..records import using
+
+# As in Docker (distribution/reference): path components of lower case words, then a tag.
+WORD = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+REFERENCE = re.compile(rf"({WORD}(?:/{WORD})*)(?::([A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}}))?", re.ASCII)
+ID = re.compile(r"[0-9a-f]{1,12}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image as `images` lists it."""
+
+    id: str
+    names: list[str]  # empty if other images have taken them
+    created: float  # seconds since 1970
+    size: int  # bytes in its files
+
+
+def parse(reference: str) -> str:
+    """A name with its tag, `latest` if none is given. Raises ContainerError for a name that Docker would not take."""
+    match = REFERENCE.fullmatch(reference)
+    if not match or len(match[1]) > 255:
+        raise ContainerError(f"{reference!r} is no image name: name[:tag], the name in lower case, such as debian:12")
+    return f"{match[1]}:{match[2] or 'latest'}"
+
+
+def find(reference: str) -> str:
+    """The id of an image given by name, or by id or the beginning of one. Raises ContainerError if there is none."""
+    known = names()
+    if REFERENCE.fullmatch(reference) and (image := known.get(parse(reference))):
+        return image
+    if ID.fullmatch(reference):
+        ids = [folder.name for folder in store.folder("images").glob(f"{reference}*/")]
+        if image := store.only_one(reference, ids, "images"):
+            return image
+    parse(reference)
+    there = ", ".join(sorted(known)) or "there is none yet"
+    raise ContainerError(f"{reference}: no such image: import it, or take one that is there: {there}")
+
+
+def listing() -> list[Image]:
+    """All images, newest first."""
+    known = names()
+    found = []
+    for folder in store.folder("images").glob("[0-9a-f]*/"):
+        if facts := store.read_json(folder / "image.json"):  # else it has just been removed
+            own = [name for name, image in known.items() if image == folder.name]
+            found.append(Image(folder.name, own, facts["created"], facts["size"]))
+    return sorted(found, key=lambda image: image.created, reverse=True)
+
+
+def make(name: str, fill: Callable[[Path], int]) -> tuple[str, int]:
+    """Make an image: `fill` fills the root directory that it is given. Returns the image's id, and the bytes in it."""
+    name = parse(name)
+    with store.owned("tmp", new_id()) as work:
+        root = work / "rootfs"
+        root.mkdir()
+        root.chmod(0o755)  # whatever the umask: the container's users must get in
+        size = fill(root)
+        with linux.locked(store.folder("images")):
+            return add(work, name, size), size
+
+
+def add(work: Path, name: str, size: int) -> str:
+    """Move a finished image into the store and give it its name. An image that had this name loses it.
+
+    The caller holds the lock of `images`.
+    """
+    store.write_json(work / "image.json", {"created": time.time(), "size": size})
+    linux.rename(work, directory(work.name))
+    try:
+        write_names(names() | {name: work.name})
+    except OSError:
+        linux.rename(directory(work.name), work)  # where its maker removes it
+        raise
+    return work.name
+
+
+def remove(reference: str) -> list[str]:
+    """Remove a name, and with its last name, or by its id, the image itself. Returns what was done, a line each.
+
+    What killed containers have left in the store is removed as well: it may use the image.
+    """
+    with linux.locked(store.folder("layers")):
+        store.sweep(store.folder("layers"))
+    with linux.locked(store.folder("images")):
+        image = find(reference)
+        by_name = ID.fullmatch(reference) is None or f"{reference}:latest" in names()
+        gone = [parse(reference)] if by_name else [name for name, owner in names().items() if owner == image]
+        left = {name: owner for name, owner in names().items() if name not in gone}
+        report = [f"Untagged: {name}" for name in gone]
+        if image in left.values():
+            write_names(left)
+            return report
+        try:
+            held = linux.lock(directory(image), wait=False)
+        except BlockingIOError:
+            raise ContainerError(f"{reference}: in use by a running container: stop that first") from None
+        if users := using(f"image:{image}"):
+            os.close(held)
+            raise ContainerError(f"{reference}: in use by {', '.join(users)}, though not running: rm that first")
+        write_names(left)
+        with store.owned("tmp", new_id()) as work:
+            linux.rename(directory(image), work / image)
+        os.close(held)
+    return [*report, f"Deleted: {image}"]
+
+
+def new_id() -> str:
+    """An image's id: 12 hexadecimal digits, chosen at random."""
+    return os.urandom(6).hex()
+
+
+def directory(image: str) -> Path:
+    """Where an image is kept."""
+    return store.folder("images") / image
+
+
+def names() -> dict[str, str]:
+    """Which id each name means."""
+    known: dict[str, str] = store.read_json(store.folder("images") / "names.json")
+    return known
+
+
+def write_names(known: dict[str, str]) -> None:
+    """Replace what the names mean. The caller holds the lock of `images`."""
+    store.write_json(store.folder("images") / "names.json", known)
