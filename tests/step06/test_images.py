@@ -276,18 +276,6 @@ def test_rmi_takes_away_what_resists(runtime: Runtime, tmp_path: Path) -> None:
 
 
 @OURS
-@pytest.mark.step(3, until=3)  # later the container writes into a layer of its own
-def test_rmi_takes_away_what_no_path_can_name(runtime: Runtime, tmp_path: Path) -> None:
-    """A container can make directories deeper than the 4,096 bytes of a path; and leave them read-only."""
-    own = imported(runtime, tmp_path, shell())
-    name = "x" * 250
-    script = f"for i in $(/bin/busybox seq 40); do mkdir {name} && cd -P {name} && echo > file || exit; done; true"
-    own.output("sh", "-c", script)
-    assert own.image and own.call("rmi", own.image).code == 0
-    assert left(tmp_path / "state") == []
-
-
-@OURS
 @pytest.mark.as_root("only root makes a PID namespace without more ado")
 def test_what_a_killed_rmi_has_left_is_swept(runtime: Runtime, tmp_path: Path) -> None:
     """Half-removed trees, also where the next runtime has the PID of the killed one, as in a container of its own."""

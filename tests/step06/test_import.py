@@ -35,7 +35,9 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-pytestmark = pytest.mark.same("commands/image.py", "images/archive.py", "images/tree.py", "child.py")
+pytestmark = pytest.mark.same(
+    "commands/image.py", *(f"images/{name}.py" for name in ("__init__", "copy", "unpack")), "child.py"
+)
 
 OURS = pytest.mark.ours_alone("Podman words it differently")
 
