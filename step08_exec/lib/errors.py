@@ -18,6 +18,10 @@ class ContainerError(Exception):
         self.code = code
 
 
+class NotFoundError(ContainerError):
+    """There is no such thing. To `rm -f` that is no failure."""
+
+
 def sentence(error: OSError) -> str:
     """What the kernel's refusal looks like to the user."""
     reason = error.strerror or str(error)
