@@ -66,7 +66,7 @@ def run(config: Config, caller: socket.socket | None = None) -> int:
             caller.send(b"0 runs")
             for fd in (caller.detach(), child.channel.detach(), *explain.descriptor()):
                 os.close(fd)
-            monitor.become(directory, sources, child.pidfd)
+            monitor.turn_into_monitor(directory, sources, child.pidfd)
         log = monitor.Log(directory)
         monitor.relay(log, sources, child.pidfd)
         code = attend(child, master, config.interactive, partial(log.write, 1))

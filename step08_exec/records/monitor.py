@@ -101,7 +101,7 @@ def pass_on(log: Log, source: int, stream: int) -> bool:
     return True
 
 
-def become(directory: "Path", sources: dict[int, int], ended: int) -> "NoReturn":
+def turn_into_monitor(directory: "Path", sources: dict[int, int], ended: int) -> "NoReturn":
     """Become this file as a program of its own. The descriptors that the runtime has opened stay open.
 
     Those that its caller has left open do not: else a lock or a pipe of the caller's would be held as long as the
