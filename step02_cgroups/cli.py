@@ -89,6 +89,8 @@ def main() -> NoReturn:
         code = 125
     except BrokenPipeError:
         code = 128 + signal.SIGPIPE  # the reader has seen enough, as in `images | head -1`
+    except SystemExit as end:  # a signal (unwind); or Typer's 1, which means a broken pipe, too
+        code = 128 + signal.SIGPIPE if end.code == 1 else int(end.code or 0)
     except (ContainerError, OSError, MemoryError) as error:
         complain(sentence(error))
         code = exit_code(error)

@@ -10,7 +10,6 @@ from typing import Annotated, NoReturn
 import typer
 
 from . import container, environment, volumes
-from .background import run_in_background
 from .cgroups.limits import Limits, parse_size
 from .config import Config
 from .lib import explain
@@ -101,7 +100,7 @@ def run(
         remove=remove,
     )
     if detach:
-        run_in_background(config)
+        container.run_in_background(config)
         print(own_id)
         return 0
     return container.run(config)
@@ -132,6 +131,8 @@ def main() -> NoReturn:
         code = 125
     except BrokenPipeError:
         code = 128 + signal.SIGPIPE  # the reader has seen enough, as in `images | head -1`
+    except SystemExit as end:  # a signal (unwind); or Typer's 1, which means a broken pipe, too
+        code = 128 + signal.SIGPIPE if end.code == 1 else int(end.code or 0)
     except (ContainerError, OSError, MemoryError) as error:
         complain(sentence(error))
         code = exit_code(error)

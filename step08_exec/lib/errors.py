@@ -17,6 +17,10 @@ class ContainerError(Exception):
         self.code = code
 
 
+class NotFoundError(ContainerError):
+    """There is no such thing. To `rm -f` that is no failure."""
+
+
 def sentence(error: BaseException) -> str:
     """What the user reads of a failure."""
     if isinstance(error, OSError):
