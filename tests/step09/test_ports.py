@@ -99,13 +99,6 @@ def test_several_networks_and_hairpins(net: Net) -> None:
             assert "200 OK" in net.inside(name, request), (name, port)
 
 
-def shown(net: Net, name: str) -> list[str]:
-    """The published ports that `inspect` tells of, as Docker has them in its JSON, in the words of `ps`."""
-    (found,) = json.loads(net.ok("inspect", name))
-    ports = found["NetworkSettings"]["Ports"].items()
-    return [f"{one['HostIp']}:{one['HostPort']}->{port}" for port, published in ports for one in published]
-
-
 @OURS
 def test_a_free_port(net: Net) -> None:
     """HOST left out: one that is free, told by ps and inspect, and held."""
