@@ -31,6 +31,7 @@ MARKS = [
     "same(*files): what is tested is in these files: a step that has them byte for byte as the first needs no run",
     "v2: also run in the virtual machine, which has cgroup v2 alone",
 ]
+OWN_HOST = pytest.StashKey[own_host.OwnHost]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -57,10 +58,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionstart(session: pytest.Session) -> None:
     """In a worker, or where there are none. By now it is connected with the controller, on the machine's network."""
     if os.geteuid() == 0 and not (session.config.getoption("tx") and not hasattr(session.config, "workerinput")):
-        session.config.add_cleanup(own_host.OwnHost().leave)
+        session.config.stash[OWN_HOST] = own_host.OwnHost()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
+    if OWN_HOST in config.stash:
+        config.stash[OWN_HOST].leave()
     if not hasattr(config, "workerinput") and session.VARIABLE in os.environ:
         own_host.sweep(session.directory().name)
         session.end()

@@ -118,7 +118,7 @@ class OwnHost:
     """The worker moves in when this is made, as far as it may, and out of its cgroups by `leave`."""
 
     def __init__(self) -> None:
-        self.old: list[int] = []  # the directories that we were in, held open
+        self.old: list[tuple[int, int]] = []  # held open: the directories that we were in, and those above our new ones
         self.moved: list[Tree] = []
         for tree in trees():
             with suppress(OSError):
@@ -147,7 +147,7 @@ class OwnHost:
         above = tree.place if alone else here
         new = above / name()
         new.mkdir()
-        self.old.append(os.open(here, os.O_RDONLY))
+        self.old.append((os.open(here, os.O_RDONLY), os.open(above, os.O_RDONLY)))
         if alone:
             for controller in (above / "cgroup.controllers").read_text().split():
                 with suppress(OSError):
@@ -159,24 +159,28 @@ class OwnHost:
         self.moved.append(tree)
 
     def leave(self) -> None:
-        """Only we go back: who has been left behind is ended by `sweep`."""
-        for here in self.old:
+        """Go back, and remove what we have left. By descriptors: from here no path leads there any more."""
+        for here, above in self.old:
             with suppress(OSError):
-                procs = os.open("cgroup.procs", os.O_WRONLY, dir_fd=here)
-                os.write(procs, b"0")
-                os.close(procs)
+                Path(f"/proc/self/fd/{here}/cgroup.procs").write_text("0")
+            remove_below(Path(f"/proc/self/fd/{above}"), name())
             os.close(here)
+            os.close(above)
         self.old.clear()
 
 
 def sweep(prefix: str) -> None:
-    """Remove the cgroups of workers that are gone, with what is left in them. Called by the session, on the machine."""
+    """Remove the cgroups of workers that were killed. Called by the session, on the machine."""
     for tree in trees():
         here = membership(tree)
         for above in {tree.place, here or tree.place}:
-            for left in above.glob(f"{prefix}*"):
-                for path, _, _ in os.walk(left, topdown=False):
-                    _remove(Path(path))
+            remove_below(above, f"{prefix}*")
+
+
+def remove_below(above: Path, pattern: str) -> None:
+    for left in above.glob(pattern):
+        for path, _, _ in os.walk(left, topdown=False):
+            _remove(Path(path))
 
 
 def _remove(cgroup: Path) -> None:
