@@ -32,23 +32,64 @@ def test_up_to_the_last_byte(runtime: Runtime) -> None:
     assert runtime.call("logs", container).out == bytes(range(256)) * 1200
 
 
-@pytest.mark.ours_alone("Podman reads standard output and errors from two pipes")
-def test_in_the_order_in_which_it_was_written(runtime: Runtime) -> None:
-    script = "import os\nfor n in range(2000): os.write(1 + n % 2, b'%d\\n' % n)"
-    container = log(runtime, "python3", "-I", "-S", "-c", script)
-    assert runtime.says("logs", container).split() == [str(n) for n in range(2000)]
+def test_errors_apart_and_in_order(runtime: Runtime) -> None:
+    """What the command wrote to standard error, `logs` writes there too; read together, all is in the right order."""
+    script = "echo one; sleep 0.2; echo two >&2; sleep 0.2; printf thr; sleep 0.2; echo four >&2; sleep 0.2; echo ee"
+    container = log(runtime, "sh", "-c", script)
+    apart = runtime.call("logs", container)
+    assert (apart.out, apart.err) == (b"one\nthree\n", b"two\nfour\n")
+    together = runtime.popen([*runtime.command, "logs", container], stderr=subprocess.STDOUT).end()
+    assert together.out == b"one\ntwo\nthrfour\nee\n"
 
 
-@pytest.mark.ours_alone("Podman reads standard output and errors from two pipes")
+@pytest.mark.ours_alone("Podman joins nothing in the foreground: it relays each stream by itself")
 def test_of_a_container_in_the_foreground(runtime: Runtime) -> None:
+    """Where both streams are one file, as at a terminal, they stay in order: 2000 lines by turns."""
     for options, out, err in (([], b"out\n", b"error\n"), (["-t"], b"out\r\nerror\r\n", b"")):
         words = runtime.words(["sh", "-c", "echo out; sleep 0.05; echo error >&2; exit 4"], options, keep=True)
         result = runtime.popen(words).end()
         assert (result.code, result.out, result.err) == (4, out, err)
         container = runtime.says("ps", "-aq").split()[0]
         runtime.kept.append(container)
-        assert runtime.call("logs", container).out == out + err
+        logged = runtime.call("logs", container)
+        assert (logged.out, logged.err) == (out, err)
         assert runtime.says("wait", container) == "4"
+    script = "import os\nfor n in range(2000): os.write(1 + n % 2, b'%d\\n' % n)"
+    started = runtime.start("python3", "-I", "-S", "-c", script, stderr=subprocess.STDOUT)
+    assert started.end().text.split() == [str(n) for n in range(2000)]
+
+
+@pytest.mark.ours_alone("where and how ours keeps its log")
+def test_the_file(runtime: Runtime) -> None:
+    """Each line as in Kubernetes: TIME STREAM F|P TEXT. What a killed monitor has left of a line is not shown."""
+    container = log(runtime, "sh", "-c", "echo out; sleep 0.1; printf error >&2")
+    file = Path(runtime.environment["MYDOCKER_ROOT"], "containers", container, "log")
+    time = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z"
+    assert re.fullmatch(rb"%b stdout F out\n%b stderr P error\n" % (time, time), file.read_bytes())
+    with file.open("ab") as half:
+        half.write(b"2030-01-01T00:00:00.000000000Z stdout F ha")
+    for options in ([], ["--tail", "9"], ["--tail", "1"]):
+        result = runtime.call("logs", *options, container)
+        assert (result.out, result.err) == (b"" if "1" in options else b"out\n", b"error")
+
+
+@pytest.mark.ours_alone("a clock that is set back is no matter of the command line")
+@pytest.mark.as_root("as root is as good")
+def test_time_never_goes_back(runtime: Runtime, tmp_path: Path) -> None:
+    script = f"""
+import time
+from pathlib import Path
+from {runtime.name}.records.monitor import Log
+Path("log").touch()
+log = Log(Path())
+for seconds in (1000, 500, 2000):
+    time.time_ns = lambda: seconds * 10**9
+    log.write(1, b"line\\n")
+"""
+    words = [runtime.command[0], "-c", script]
+    assert runtime.popen(words, cwd=tmp_path).end().code == 0
+    times = [line.split()[0] for line in (tmp_path / "log").read_text().splitlines()]
+    assert times == [f"1970-01-01T00:{minute}.000000000Z" for minute in ("16:40", "16:40", "33:20")]
 
 
 @pytest.mark.ours_alone("Podman copies what a container writes in a way of its own")
@@ -72,6 +113,7 @@ def test_a_reader_that_has_seen_enough(runtime: Runtime) -> None:
     words = [*runtime.command, "logs", container]
     first = runtime.popen(["bash", "-c", '"$@" | head -n 1', "bash", *words]).end()
     assert (first.out, first.err) == (b"1\n", b"")
+    assert runtime.popen(["bash", "-c", '"$@" | head -n 1; exit ${PIPESTATUS[0]}', "bash", *words]).end().code == 141
 
 
 # ---- which part of it ------------------------------------------------------------------------------------------------
@@ -102,7 +144,7 @@ def test_the_tail_of_a_large_log(runtime: Runtime) -> None:
     with file.open("r+b") as large:
         large.truncate(10**9)
         large.seek(0, os.SEEK_END)
-        large.write(b"\n" + b"".join(b"%d\n" % n for n in range(20_000)))
+        large.write(b"\n" + b"".join(b"2030-01-01T00:00:00.000000000Z stdout F %d\n" % n for n in range(20_000)))
     words = [*runtime.command, "logs", "--tail", "3", container]
     result = runtime.popen(["sh", "-c", '"$@"; grep rchar /proc/$$/io', "sh", *words]).end()
     *lines, count = result.text.splitlines()
