@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from .lib import linux, store
-from .lib.errors import ContainerError, sentence
+from .lib.errors import ContainerError, NotFoundError, sentence
 from .lib.linux import MOUNT_ATTR
 from .records import using
 
@@ -155,7 +155,7 @@ def remove(name: str) -> None:
     """Remove a volume and all that is in it. Raises ContainerError if there is none, or a container uses it."""
     with linux.locked(store.folder("volumes")):
         if not NAME.fullmatch(name) or not directory(name).exists():
-            raise ContainerError(f"{name}: no such volume; there are: {', '.join(listing()) or 'none'}")
+            raise NotFoundError(f"{name}: no such volume; there are: {', '.join(listing()) or 'none'}")
         try:
             lock = linux.lock(directory(name), wait=False)
         except BlockingIOError:

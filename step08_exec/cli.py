@@ -10,11 +10,10 @@ from typing import Annotated, NoReturn
 import typer
 
 from . import container, environment, volumes
-from .background import run_in_background
 from .cgroups.limits import Limits, parse_size
 from .config import Config
 from .lib import explain
-from .lib.errors import PROGRAM, ContainerError, complain, sentence
+from .lib.errors import PROGRAM, ContainerError, complain, exit_code, sentence
 from .lib.words import advice, without_values
 from .records import new
 
@@ -101,7 +100,7 @@ def run(
         remove=remove,
     )
     if detach:
-        run_in_background(config)
+        container.run_in_background(config)
         print(own_id)
         return 0
     return container.run(config)
@@ -127,20 +126,16 @@ def main() -> NoReturn:
             add_commands()
         code = app(without_values(sys.argv[1:]) or ["--help"], prog_name=f"python -m {PROGRAM}", standalone_mode=False)
         sys.stdout.flush()
-    except ContainerError as error:
-        complain(str(error))
-        code = error.code
     except typer.TyperException as error:
         complain(advice(*sys.argv[1:2]) or error.format_message())
         code = 125
     except BrokenPipeError:
         code = 128 + signal.SIGPIPE  # the reader has seen enough, as in `images | head -1`
-    except OSError as error:
+    except SystemExit as end:  # a signal (unwind); or Typer's 1, which means a broken pipe, too
+        code = 128 + signal.SIGPIPE if end.code == 1 else int(end.code or 0)
+    except (ContainerError, OSError, MemoryError) as error:
         complain(sentence(error))
-        code = 125
-    except MemoryError:
-        complain("there is not enough memory left to go on")
-        code = 125
+        code = exit_code(error)
     os._exit(code or 0)  # sys.exit would take the interpreter apart first, which is slower than starting a container
 
 

@@ -25,9 +25,10 @@ def execute(command: list[str], env: dict[str, str]) -> NoReturn:
 def refuse_ourselves(path: str, depth: int = 0) -> None:
     """Raise ContainerError if to execute `path` would be to execute /proc/self/exe: the host's Python, as we still are.
 
-    A link can lead there, and so can the first line of a script. Whoever executes it holds a descriptor of a file
-    outside, which he could write to when nobody executes it any more (CVE-2019-5736, runc's). That is the second lock:
-    the runtime executes it as long as the container lives, and Linux (but for 6.11 and 6.12) then refuses with ETXTBSY.
+    A link can lead there, and so can the first line of a script. A process that executes it can open the file, which
+    lies outside, and write to it once nobody executes it any more (CVE-2019-5736, found in runc). That is the second
+    lock: the runtime executes it as long as the container lives, and Linux then refuses with ETXTBSY (6.11 and 6.12 do
+    not).
     """
     if os.path.samefile(path, "/proc/self/exe"):
         raise ContainerError(f"{path}: that is the runtime itself, a program outside the container", 126)

@@ -16,7 +16,8 @@ from functools import partial
 from . import cgroups, images, init, namespaces, network, overlay, terminal, volumes
 from .child import Child, guarded, start
 from .config import Config
-from .lib import explain
+from .lib import explain, store
+from .lib.errors import ContainerError
 from .network import files, ports
 from .records import monitor, new, process, record
 
@@ -26,6 +27,21 @@ FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signa
 def new_id() -> str:
     """A container's id: 12 hexadecimal digits, drawn at random."""
     return os.urandom(6).hex()
+
+
+def run_in_background(config: Config) -> None:
+    """Have a process of its own run the container, one that outlives us. Returns when the container's command runs."""
+
+    def stay(caller: socket.socket) -> None:
+        os.setsid()  # out of reach of the caller's Ctrl-C, and of the end of the caller's session
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        os.environ["MYDOCKER_ROOT"] = str(store.root())  # a relative path means nothing where the monitor goes
+        run(config, caller)
+
+    child = start(stay, who="monitor")
+    child.go()
+    if not child.hear():
+        raise ContainerError("the process that should stay with the container was killed")
 
 
 def run(config: Config, caller: socket.socket | None = None) -> int:
@@ -57,7 +73,7 @@ def run(config: Config, caller: socket.socket | None = None) -> int:
             caller.send(b"0 runs")
             for fd in (caller.detach(), child.channel.detach(), *explain.descriptor()):
                 os.close(fd)
-            monitor.become(directory, sources, child.pidfd)
+            monitor.turn_into_monitor(directory, sources, child.pidfd)
         log = monitor.Log(directory)
         monitor.relay(log, sources, child.pidfd)
         code = attend(child, master, config.interactive, partial(log.write, 1))

@@ -1,5 +1,6 @@
 """Variables for a command: -e and --env-file, as in Docker (environ(7))."""
 
+import codecs
 import os
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from .lib.errors import ContainerError
 def parse(files: list[Path], settings: list[str]) -> dict[str, str]:
     """The variables that the lines of `files` and the `settings` of -e say; what comes later counts.
 
-    `K=V` says it all; `K` alone takes the value that the caller's own K has, if he has one.
+    `K=V` says it all; `K` alone takes the value that K has for the caller, if it has one.
     """
     lines = [line for file in files for line in lines_of(file)]
     variables = {}
@@ -25,10 +26,11 @@ def parse(files: list[Path], settings: list[str]) -> dict[str, str]:
 def lines_of(file: Path) -> list[str]:
     """The settings in a file: one on a line; not those that are empty or begin with #."""
     try:
-        lines = [line.removesuffix("\r") for line in os.fsdecode(file.read_bytes()).split("\n")]
+        text = os.fsdecode(file.read_bytes().removeprefix(codecs.BOM_UTF8))  # which Windows puts before a text
     except OSError as error:
         raise ContainerError(f"--env-file {str(file)!r}: {error.strerror}") from None
-    return [line.lstrip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    lines = [line.removesuffix("\r").lstrip() for line in text.split("\n")]
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def check_workdir(workdir: str) -> None:

@@ -1,21 +1,23 @@
-"""A second way into a container: a new process, placed into the namespaces of one that runs (setns(2)).
+"""A second way into a container: a new process, placed into the namespaces of a container that runs (setns(2)).
 
-    runtime ── clone ──► a helper: joins the container's namespaces, all but the PID namespace, which only its
-       │                 children can be born into; and for these
-       │                     clone(CLONE_PARENT) ──► the process to be: a child of the runtime, and not of the helper,
-       │                                             so that it is the runtime that learns its exit code
+    runtime ── fork ───► a helper: joins the container's namespaces. It stays outside of the PID namespace, into which
+       │                 only its children are born. So it has one:
+       │                     clone3(CLONE_PARENT) ──► the new process: a child of the runtime, not of the helper, so
+       │                                              that the runtime learns its exit code
        │ ◄────────────── its PID; then the helper ends
-       │ cgroup
-       │ go ───────────────────────────────────────► as in `run`: capabilities, user, execve
+       │ go ────────────────────────────────────────► as in `run`: capabilities, user, execve
 
-The container's own processes see it come. While it is still Python, /proc/PID/exe means the host's interpreter; whoever
-could open that for writing would own the host (CVE-2019-5736, runc's). What protects us: the helper makes itself
-undumpable before it joins, and its child is born so. Then the kernel lets only those look into /proc/PID who have
-CAP_SYS_PTRACE where the process came from: ptrace(2), "Ptrace access mode checking". execve(2) makes it dumpable again,
-but then it is the container's program: init.refuse_ourselves sees to it that it is none that leads back to us, such as
-a script with the first line `#!/proc/self/exe`. A process inside could still put one in its place between that look and
-execve. Then the second lock has to hold, that what is being executed cannot be written to. runc runs from a sealed copy
-of itself; for our Python that would double the time of each start.
+The container's own processes see the new one in their /proc. As long as it is still Python, /proc/PID/exe is the host's
+interpreter; a process that could open that for writing would own the host (CVE-2019-5736, found in runc). Two things
+protect us:
+
+- The helper makes itself undumpable before it joins, and its child inherits that. The kernel then lets only those look
+  into /proc/PID who have CAP_SYS_PTRACE where the process came from: ptrace(2), "Ptrace access mode checking".
+- execve(2) makes it dumpable again. So program.refuse_ourselves refuses a program that leads back to our interpreter,
+  such as a script with the first line `#!/proc/self/exe`. If a process inside exchanges the program between that look
+  and execve, the last protection is that a file cannot be written to while it is executed.
+
+runc runs from a sealed copy of itself; for our Python that would double the time of each start.
 """
 
 import os
@@ -60,7 +62,7 @@ def run(record: Record, config: Config) -> int:
 
 def made_with(record: Record) -> Config:
     """What the container was made with, as `run` was told it. Earlier steps have noted less."""
-    known = {"workdir": "/", "user": "0", "env": {}, "network": "none", "ip": ""} | record.config
+    known = {"workdir": "/", "user": "0", "env": {}, "networks": ["none"], "ip": ""} | record.config
     values = {field.name: known[field.name] for field in fields(Config)}
     return Config(**values | {"limits": Limits(**values["limits"]), "volumes": [], "ports": []})
 

@@ -105,7 +105,7 @@ def drop_privileges(user: users.User, tty: bool) -> None:
         if user.uid and (tty or os.readlink(f"/proc/self/fd/{standard}").startswith("pipe:")):
             os.fchown(standard, user.uid, -1)
     capabilities.drop()
-    users.become(user)
+    users.switch_to(user)
 
 
 def environment(config: Config, home: str) -> dict[str, str]:

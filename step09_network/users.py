@@ -18,7 +18,7 @@ LARGEST_ID = 2**32 - 2  # -1, all bits set, means "leave as it is" to the kernel
 
 @dataclass(frozen=True)
 class User:
-    """A user as the kernel knows him, by numbers, and his home."""
+    """A user as the kernel knows one, by numbers, and the home directory."""
 
     uid: int
     gid: int
@@ -29,7 +29,7 @@ class User:
 def find(wanted: str) -> User:
     """The user that `USER[:GROUP]` means, each a name or a number. Raises ContainerError if there is no such name.
 
-    Without root the container has but one user, its root, who is the caller.
+    Without root the container has only one user, its root, which is the caller.
     """
     name, _, group = wanted.partition(":")
     user = look_up(name or "0", group)
@@ -39,7 +39,7 @@ def find(wanted: str) -> User:
 
 
 def look_up(name: str, group: str) -> User:
-    """Find a user, and his group unless another is given, in the image's files.
+    """Find a user in the image's files, and the user's own group unless another is given.
 
     A number need not be there; then the group is 0 and home is `/`, as in Docker.
     """
@@ -85,7 +85,7 @@ def number(text: str, what: str) -> int:
     return int(text)
 
 
-def become(user: User) -> None:
-    """Be this user from here on. Without root it can only be the one that we are."""
+def switch_to(user: User) -> None:
+    """Be this user from here on. Without root there is no other to become."""
     if not namespaces.ROOTLESS:
-        linux.become(user.uid, user.gid, [user.gid, *user.groups])
+        linux.set_ids(user.uid, user.gid, [user.gid, *user.groups])

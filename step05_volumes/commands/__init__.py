@@ -1,5 +1,7 @@
 """The commands beside `run`, a file for each feature: what the user types, and what is printed."""
 
-from . import volume
+from .volume import app as volume_commands
 
-FEATURES = [volume.app]
+FEATURES = [
+    volume_commands,
+]

@@ -4,21 +4,25 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .errors import ContainerError, complain
+from .errors import ContainerError, NotFoundError, complain
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
-def each(words: list[str], action: Callable[[str], None]) -> int:
-    """Do something for each word, also when it fails for another. Returns 1 if it failed for any."""
+def each(words: list[str], action: Callable[[str], None], force: bool = False) -> int:
+    """Do something for each word, also when it fails for another. Returns 1 if it failed for any.
+
+    With `force` it is no failure if what a word means is not there: the user is told, and that is all.
+    """
     failed = 0
     for word in words:
         try:
             action(word)
         except ContainerError as error:
             complain(str(error))
-            failed = 1
+            if not (force and isinstance(error, NotFoundError)):
+                failed = 1
     return failed
 
 

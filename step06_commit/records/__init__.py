@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ..lib import store
-from ..lib.errors import ContainerError
+from ..lib.errors import NotFoundError
 
 
 def find(reference: str) -> Path:
@@ -11,4 +11,4 @@ def find(reference: str) -> Path:
     there = sorted(path.name for path in store.folder("layers").iterdir() if store.is_held(path))
     if reference and (found := store.only_one(reference, there, "containers")):
         return store.folder("layers") / found
-    raise ContainerError(f"{reference!r}: no such container; there are: {', '.join(there) or 'none'}")
+    raise NotFoundError(f"{reference!r}: no such container; there are: {', '.join(there) or 'none'}")

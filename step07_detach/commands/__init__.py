@@ -1,5 +1,11 @@
 """The commands beside `run`, a file for each feature: what the user types, and what is printed."""
 
-from . import containers, image, volume
+from .containers import app as containers_commands
+from .image import app as image_commands
+from .volume import app as volume_commands
 
-FEATURES = [containers.app, image.app, volume.app]
+FEATURES = [
+    containers_commands,
+    image_commands,
+    volume_commands,
+]

@@ -80,7 +80,7 @@ def logs(
 def stop(
     references: Containers,
     patience: Annotated[
-        int, typer.Option("-t", "--time", metavar="SECONDS", min=0, max=10**6, help="How long before it is killed.")
+        int, typer.Option("-t", "--timeout", "--time", metavar="SECONDS", min=0, max=10**6, help="Then it is killed.")
     ] = 10,
 ) -> int:
     """Ask containers to end (SIGTERM), and kill those that do not."""
@@ -106,7 +106,7 @@ def rm(
     ] = False,
 ) -> int:
     """Remove containers, with their logs and layers."""
-    return each_container(references, lambda one: ending.remove(one, force))
+    return each_container(references, lambda one: ending.remove(one, force), force)
 
 
 @app.command("wait")
@@ -115,21 +115,22 @@ def wait_(references: Containers) -> int:
     return each(references, lambda reference: print(ending.wait(records.get(reference)), flush=True))
 
 
-def each_container(references: list[str], action: Callable[[Record], None]) -> int:
+def each_container(references: list[str], action: Callable[[Record], None], force: bool = False) -> int:
     """Do something with each container, and print the word by which it was called."""
 
     def act(reference: str) -> None:
         action(records.get(reference))
         print(reference, flush=True)
 
-    return each(references, act)
+    return each(references, act, force)
 
 
 def parse_signal(text: str) -> int:
     """A signal's number, from a name with or without SIG, or a number."""
-    name = text.upper() if text.upper().startswith("SIG") else f"SIG{text.upper()}"
-    numbers = {each.name: each.value for each in signal.Signals} | {str(n): n for n in signal.valid_signals()}
-    number = numbers.get(text, numbers.get(name))
+    numbers = {each.name: each.value for each in signal.Signals} | {str(n): int(n) for n in signal.valid_signals()}
+    for n in range(signal.SIGRTMIN, signal.SIGRTMAX + 1):  # those between have no names of their own: signal(7)
+        numbers |= {f"SIGRTMIN+{n - signal.SIGRTMIN}": n, f"SIGRTMAX-{signal.SIGRTMAX - n}": n}
+    number = numbers.get(text, numbers.get(f"SIG{text.upper().removeprefix('SIG')}"))
     if number is None:
         raise ContainerError(f"--signal {text!r}: a name such as TERM, or a number up to {max(signal.valid_signals())}")
     return number

@@ -11,7 +11,7 @@
 from pathlib import Path
 
 from ..lib import store
-from ..lib.errors import ContainerError, complain
+from ..lib.errors import ContainerError, NotFoundError, complain
 from .record import Record, load, repair
 
 
@@ -54,7 +54,7 @@ def find(reference: str) -> Path:
     import difflib  # not at the top: a start does not need it
 
     there = (difflib.get_close_matches(reference, ids) or sorted(ids))[:10]
-    raise ContainerError(f"{reference!r}: no such container; there are: {', '.join(there) or 'none'}")
+    raise NotFoundError(f"{reference!r}: no such container; there are: {', '.join(there) or 'none'}")
 
 
 def get(reference: str) -> Record:
@@ -62,4 +62,4 @@ def get(reference: str) -> Record:
     try:
         return load(find(reference))
     except FileNotFoundError:
-        raise ContainerError(f"{reference}: it has just been removed") from None
+        raise NotFoundError(f"{reference}: it has just been removed") from None

@@ -35,12 +35,11 @@ class Log:
         """Add what was written to 1 or 2. On a full disk it is lost: a container must not stand still for its log."""
         self.latest = max(self.latest, time.time_ns())
         seconds, rest = divmod(self.latest, 10**9)
-        stamp = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:09}Z"
-        start = b"%s %s " % (stamp.encode(), STREAMS[stream])
+        stamp = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:09}Z".encode()
         *whole, part = data.split(b"\n")
-        lines = b"".join(b"%sF %s\n" % (start, line) for line in whole)
+        lines = b"".join(b"%s %s F %s\n" % (stamp, STREAMS[stream], line) for line in whole)
         if part:
-            lines += b"%sP %s\n" % (start, part)
+            lines += b"%s %s P %s\n" % (stamp, STREAMS[stream], part)
         try:
             if (written := os.write(self.file, lines)) < len(lines):  # the disk is full: no half line may stay
                 surplus = written - (lines.rfind(b"\n", 0, written) + 1)
@@ -102,7 +101,7 @@ def pass_on(log: Log, source: int, stream: int) -> bool:
     return True
 
 
-def become(directory: "Path", sources: dict[int, int], ended: int) -> "NoReturn":
+def turn_into_monitor(directory: "Path", sources: dict[int, int], ended: int) -> "NoReturn":
     """Become this file as a program of its own. The descriptors that the runtime has opened stay open.
 
     Those that its caller has left open do not: else a lock or a pipe of the caller's would be held as long as the

@@ -1,5 +1,15 @@
 """The commands beside `run`, a file for each feature: what the user types, and what is printed."""
 
-from . import containers, exec, image, inspect, volume
+from .containers import app as containers_commands
+from .exec import app as exec_commands
+from .image import app as image_commands
+from .inspect import app as inspect_commands
+from .volume import app as volume_commands
 
-FEATURES = [containers.app, exec.app, image.app, inspect.app, volume.app]
+FEATURES = [
+    containers_commands,
+    exec_commands,
+    image_commands,
+    inspect_commands,
+    volume_commands,
+]

@@ -53,7 +53,10 @@ def inspect_networks(names: Networks) -> int:
 
 
 @network.command("rm")
-def remove_networks(names: Networks) -> int:
+def remove_networks(
+    names: Networks,
+    force: Annotated[bool, typer.Option("-f", "--force", help="It is no failure if there is none.")] = False,
+) -> int:
     """Remove networks that no container is on."""
     only_root()
 
@@ -61,7 +64,7 @@ def remove_networks(names: Networks) -> int:
         networks.remove(name)
         print(name)
 
-    return each(names, remove)
+    return each(names, remove, force)
 
 
 @network.command("connect")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..lib import linux, store
-from ..lib.errors import ContainerError
+from ..lib.errors import ContainerError, NotFoundError
 from ..records import using
 
 # As in Docker (distribution/reference): path components of lower case words, then a tag.
@@ -48,7 +48,7 @@ def find(reference: str) -> str:
             return image
     parse(reference)
     there = ", ".join(sorted(known)) or "there is none yet"
-    raise ContainerError(f"{reference}: no such image: import it, or take one that is there: {there}")
+    raise NotFoundError(f"{reference}: no such image: import it, or take one that is there: {there}")
 
 
 def listing() -> list[Image]:

@@ -176,7 +176,7 @@ def symlink(target: str, path: str) -> None:
     told("symlink", [target, path], os.symlink, target, path)
 
 
-def become(uid: int, gid: int, groups: list[int]) -> None:
+def set_ids(uid: int, gid: int, groups: list[int]) -> None:
     """Be another user for good: setgroups(2), setresgid(2), setresuid(2). Last the user: only root may do the rest."""
     told("setgroups", [len(groups), groups], os.setgroups, groups)
     told("setresgid", [gid] * 3, os.setresgid, gid, gid, gid)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from ..lib import store
-from ..lib.errors import ContainerError
+from ..lib.errors import NotFoundError
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}", re.ASCII)
 DEFAULT = "bridge"  # as in Docker: made at its first use, and without names
@@ -139,7 +139,7 @@ def get(reference: str) -> Network:
     if reference and (id := store.only_one(reference, [*by_id], "networks")):
         return by_id[id]
     there = ", ".join(network.name for network in by_id.values()) or "none"
-    raise ContainerError(f"{reference!r}: no such network; there are: {there}; `network create` makes one")
+    raise NotFoundError(f"{reference!r}: no such network; there are: {there}; `network create` makes one")
 
 
 def every() -> list[Network]:

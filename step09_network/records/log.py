@@ -4,7 +4,7 @@ import mmap
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..lib import store
 from .monitor import CHUNK
@@ -14,8 +14,7 @@ PAUSE = 0.1  # seconds between two looks at a log that is followed
 FLAG, TEXT = 38, 40  # where in a line these are: times and the names of both streams have always the same length
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """A line that the container has written, or a part of one."""
 
     time: bytes  # RFC 3339, in UTC

@@ -2,6 +2,7 @@
 
 import re
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,54 @@ def arrived(runtime: Runtime, container: str, name: str) -> None:
     host.wait_until(lambda: runtime.says("logs", container).endswith(name), f"it has got {name}")
 
 
+@pytest.mark.ours_alone("how ours notes an end")
+@pytest.mark.parametrize("command", ["stop", "kill", "wait", "rm"])
+def test_between_the_end_and_its_record(runtime: Runtime, command: str) -> None:
+    """PID 1 is dead, and its monitor (which stands still here) has not noted it: who asks now waits for the truth."""
+    container = runtime.detach("sleep", "60")
+    monitor = monitor_of(container)
+    monitor.signal(signal.SIGSTOP)
+    host.init().signal(signal.SIGKILL)
+    asking = runtime.popen([*runtime.command, command, container])
+    time.sleep(0.5)
+    assert asking.running()
+    monitor.signal(signal.SIGCONT)
+    result = asking.end()
+    assert (result.code, result.text) == (0, "137" if command == "wait" else container), result.err
+
+
+def monitor_of(container: str) -> host.Process:
+    def found() -> list[host.Process]:
+        return [one for one in host.descendants() if re.search(f"monitor.py .*{container}", arguments(one.pid))]
+
+    host.wait_until(found, "the monitor is itself")
+    return found()[0]
+
+
+def arguments(pid: int) -> str:
+    """A process's command line."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""
+
+
+@pytest.mark.ours_alone("each signal by all of its names is no matter of Podman's")
+def test_real_time_signals(runtime: Runtime) -> None:
+    """RTMIN+n and RTMAX-n, as kill(1) and Docker name them; and the default of `stop` has two long names."""
+    script = "import signal\nfor n in range(34, 65): signal.signal(n, lambda n, _: print(n, flush=True))\n"
+    container = runtime.detach("python3", "-c", script + "print('ready', flush=True)\nwhile True: signal.pause()")
+    ready(runtime, container)
+    for word, number in (("RTMIN", 34), ("SIGRTMIN+3", 37), ("rtmin+30", 64), ("SIGRTMAX-1", 63), ("RTMAX", 64)):
+        runtime.says("kill", "-s", word, container)
+        arrived(runtime, container, str(number))
+    for wrong in ("RTMIN+31", "SIGRTMIN+", "RTMIN-1"):
+        runtime.refusal(runtime.call("kill", "-s", wrong, container))
+    began = time.monotonic()
+    runtime.says("stop", "--timeout", "0", container)
+    assert time.monotonic() - began < 8
+
+
 # ---- rm --------------------------------------------------------------------------------------------------------------
 
 
@@ -91,6 +140,20 @@ def test_rm(runtime: Runtime) -> None:
     assert runtime.says("rm", *by_force, "lasting") == "lasting"
     assert runtime.says("ps", "-aq") == ""
     assert not host.contained()
+
+
+def test_rm_f_of_what_is_not_there(runtime: Runtime) -> None:
+    """A script that cleans up does not know what there is: with -f that is no failure."""
+    ended = runtime.detach("true")
+    runtime.says("wait", ended)
+    for words in (("rm", "-f", "no-such"), ("rmi", "-f", "no-such"), ("volume", "rm", "-f", "no-such")):
+        result = runtime.call(*words)
+        assert (result.code, result.out) == (0, b""), words
+        if not runtime.podman:
+            assert re.fullmatch(rf"{runtime.name}: .*no such .*\n", result.err.decode())
+        assert runtime.call(*[word for word in words if word != "-f"]).code == 1
+    assert runtime.says("rm", "-f", "no-such", ended) == ("" if runtime.podman else ended)
+    assert runtime.says("ps", "-aq") == ""
 
 
 @pytest.mark.ours_alone("how ours keeps a record")

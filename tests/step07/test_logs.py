@@ -113,6 +113,7 @@ def test_a_reader_that_has_seen_enough(runtime: Runtime) -> None:
     words = [*runtime.command, "logs", container]
     first = runtime.popen(["bash", "-c", '"$@" | head -n 1', "bash", *words]).end()
     assert (first.out, first.err) == (b"1\n", b"")
+    assert runtime.popen(["bash", "-c", '"$@" | head -n 1; exit ${PIPESTATUS[0]}', "bash", *words]).end().code == 141
 
 
 # ---- which part of it ------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -83,17 +84,57 @@ def test_stats_at_a_terminal(runtime: Runtime) -> None:
 
 
 def test_filters(runtime: Runtime) -> None:
-    first = runtime.detach("true", options=["--name", "web-old"])
-    second = runtime.detach("sleep", "60", options=["--name", "web-new"])
+    first = runtime.detach("sh", "-c", "exit 3", options=["--name", "web-old", "-v", "held:/data"])
+    second = runtime.detach("sleep", "60", options=["--name", "web-new", "-v", "/tmp:/there"])
     runtime.detach("sleep", "60", options=["--name", "database"])
     runtime.says("wait", "web-old")
-    assert {*rows(runtime, "-a", "--filter", "name=web")} == {"web-old", "web-new"}
+    image = runtime.image or ""
+    cases: dict[tuple[str, ...], set[str]] = {
+        ("name=web",): {"web-old", "web-new"},
+        ("name=^web-new$",): {"web-new"},
+        ("name=^old",): set(),
+        ("name=old$", "name=^data.*e$"): {"web-old", "database"},
+        ("status=exited",): {"web-old"},
+        ("status=exited", "status=running"): {"web-old", "web-new", "database"},
+        ("status=running", "name=web"): {"web-new"},
+        (f"id={first}",): {"web-old"},
+        (f"id={first[:10]}", f"id={second[:10]}"): {"web-old", "web-new"},
+        ("exited=3",): {"web-old"},
+        ("exited=0",): set(),
+        (f"ancestor={f'localhost/{image}' if runtime.podman else image}",): {"web-old", "web-new", "database"},
+        ("ancestor=other",): set(),
+        ("volume=held",): {"web-old"},
+        **({} if runtime.podman else {("volume=/data", "volume=/there"): {"web-old", "web-new"}}),
+    }
+    for filters, names in cases.items():
+        words = [word for each in filters for word in ("--filter", each)]
+        assert {*rows(runtime, "-a", *words)} == names, filters
     assert {*rows(runtime, "--filter", "name=web")} == {"web-new"}
-    assert {*rows(runtime, "--filter", "status=exited")} == {"web-old"}
-    assert {*rows(runtime, "--filter", "status=exited", "--filter", "status=running")} == {*rows(runtime, "-a")}
-    assert second.startswith(runtime.says("ps", "-q", "--filter", "status=running", "--filter", "name=web"))
-    for wrong in ("color=red", "status=tired"):
+    assert {*rows(runtime, "--filter", "status=exited")} == {"web-old"}, "-a goes without saying"
+    for wrong in ("color=red", "status=tired", "name=("):
         runtime.refusal(runtime.call("ps", "--filter", wrong))
     if not runtime.podman:
         assert [*rows(runtime, "-a")] == ["database", "web-new", "web-old"], "the newest first"
         assert runtime.says("ps", "-aq").split()[-1] == first
+
+
+def test_inspect_has_dockers_shape(runtime: Runtime) -> None:
+    """What scripts written for Docker ask for."""
+    limits = ["-m", "64m", "--cpus", "0.5", "--cpu-shares", "512", "--cpuset-cpus", "0", "--pids-limit", "50"]
+    options = ["-v", "held:/data:ro", "-v", "/tmp:/there", "-e", "KEY=a b", *([] if runtime.rootless else limits)]
+    container = runtime.detach("sleep", "60", options=["--name", "shape", *options])
+    found = described(runtime, container)
+    wanted = [67108864, 500000000, 512, "0", 50] if not runtime.rootless else [0, 0, 0, "", 0]
+    keys = ("Memory", "NanoCpus", "CpuShares", "CpusetCpus", "PidsLimit")
+    if not (runtime.podman and runtime.rootless):
+        assert [found["HostConfig"][key] for key in keys] == wanted
+    mounts = {each["Destination"]: each for each in found["Mounts"]}
+    volume, bind = mounts["/data"], mounts["/there"]
+    assert (volume["Type"], volume["Name"], volume["RW"]) == ("volume", "held", False)
+    assert (bind["Type"], bind["Source"], bind["RW"]) == ("bind", "/tmp", True)
+    assert Path(volume["Source"]).is_absolute()
+    environment = found["Config"]["Env"]
+    assert "KEY=a b" in environment
+    assert any(each.startswith("PATH=/usr/local/sbin:") for each in environment)
+    assert found["Config"]["Image"].split("/")[-1].split(":")[0] == (runtime.image or "").split("/")[-1].split(":")[0]
+    assert found["State"]["FinishedAt"].startswith("0001-01-01T00:00:00Z")

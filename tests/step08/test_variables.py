@@ -62,6 +62,13 @@ def test_of_run_and_of_exec(runtime: Runtime, tmp_path: Path) -> None:
             assert b'"OF_RUN=1"' in runtime.call("inspect", name).out
 
 
+@pytest.mark.ours_alone("Podman takes the mark for a part of the name; Docker does not")
+def test_a_file_that_begins_with_a_byte_order_mark(runtime: Runtime, tmp_path: Path) -> None:
+    (tmp_path / "here" / "marked").write_bytes(b"\xef\xbb\xbfFIRST=1\nSECOND=2\n")
+    assert runtime.output("sh", "-c", "echo $FIRST $SECOND", options=["--env-file", "marked"]) == "1 2"
+    (tmp_path / "here" / "marked").unlink()
+
+
 def test_the_path_of_the_option_counts(runtime: Runtime) -> None:
     script = "printf '#!/bin/sh\\necho found\\n' > /tmp/tool; chmod +x /tmp/tool; tail -f /dev/null"
     with background(runtime, "sh", "-c", script) as name:
