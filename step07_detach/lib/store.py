@@ -60,8 +60,11 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace a JSON file as a whole: a reader sees the old one or the new one, never a half."""
-    half = path.with_name(f".{path.name}.{os.getpid()}")
+    """Replace a JSON file as a whole: a reader sees the old one or the new one, never a half.
+
+    The caller holds a lock, so the half that a killed writer has left is the next one's to overwrite.
+    """
+    half = path.with_name(f".{path.name}.new")
     try:
         half.write_text(json.dumps(value, indent=2) + "\n")
         half.rename(path)

@@ -52,8 +52,11 @@ def create(network: Network) -> None:
                 if host.link(cable_of(endpoint))[0]:
                     plug_in(host, bridge, cable_of(endpoint))
             host.up(bridge)
-    nft.run(ruleset(network))
-    forward(network)
+    chains = nft.forward_chains()
+    # All of a table is there, or nothing. To replace it takes the kernel a while: only where ports are published.
+    if ("ip", bridge, "forward") not in chains or any(endpoint.ports for endpoint in network.endpoints.values()):
+        nft.run(ruleset(network))
+    forward(network, chains)
 
 
 def delete(network: Network) -> None:
@@ -195,9 +198,9 @@ def forwarding() -> Path:
     return store.folder("networks") / "forwarding.json"
 
 
-def forward(network: Network) -> None:
-    """Have the host pass packets on, between the bridge and the world."""
-    boot, chains = {"boot": files.text_of("/proc/sys/kernel/random/boot_id").strip()}, nft.forward_chains()
+def forward(network: Network, chains: dict[nft.Place, str]) -> None:
+    """Have the host pass packets on, between the bridge and the world; others' `chains` may be in the way."""
+    boot = {"boot": files.text_of("/proc/sys/kernel/random/boot_id").strip()}
     if FORWARD.read_text().strip() == "0":
         store.write_json(forwarding(), boot)
         nft.run(ONLY_BRIDGES)

@@ -399,6 +399,7 @@ def test_the_runtime_is_killed_at_any_call(net: Net, tmp_path: Path) -> None:
         rules = net.rules()
         net.ok("network", "rm", "bridge")
         assert net.links() == set() and net.rules() == "", point
+        assert [path.name for path in net.networks().iterdir()] == [], point
         assert rules.count("masquerade") == 3 and rules.count(" drop\n") == 3, point
 
 
