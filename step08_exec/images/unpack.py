@@ -45,7 +45,7 @@ def confined(source: int, target: Path) -> int:
         linux.told("chroot", [target], os.chroot, target)
         linux.chdir("/")  # a working directory outside is the way out
         os.umask(0o022)
-        with tarfile.open(fileobj=stream, mode="r|", bufsize=2**14, copybufsize=2**16) as archive:
+        with tarfile.open(fileobj=stream, mode="r|", bufsize=2**14) as archive:
             return unpack_all(archive)
     except OSError as error:
         raise ContainerError(f"{target}{error.filename or ''}: {error.strerror or error}") from None
