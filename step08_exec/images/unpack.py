@@ -45,7 +45,7 @@ def confined(source: int, target: Path) -> int:
         linux.told("chroot", [target], os.chroot, target)
         linux.chdir("/")  # a working directory outside is the way out
         os.umask(0o022)
-        with tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK) as archive:
+        with tarfile.open(fileobj=stream, mode="r|", bufsize=2**14) as archive:
             return unpack_all(archive)
     except OSError as error:
         raise ContainerError(f"{target}{error.filename or ''}: {error.strerror or error}") from None
@@ -101,37 +101,48 @@ def unpack_all(archive: tarfile.TarFile) -> int:
 
 
 def unpack_one(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:
-    """Make one file, of whatever kind. Devices are left out: an image has no business with the host's disks."""
-    link = os.path.normpath(f"/{member.linkname}")
-    if member.ischr() or member.isblk() or (member.islnk() and link == path):
+    """Unpack one member, of whatever kind. Devices are left out: an image has no business with the host's disks."""
+    if member.ischr() or member.isblk() or (member.islnk() and target_of(member) == path):
         return
-    make_room(path, member.isdir())
-    if member.islnk():
-        os.link(link, path, follow_symlinks=False)
-    elif member.isdir():
-        if not os.path.isdir(path):
-            os.mkdir(path)
-    else:
-        if member.issym():
-            os.symlink(member.linkname, path)
-        elif member.isfifo():
-            os.mkfifo(path)
-        else:
-            archive.makefile(member, path)
-        set_metadata(member, path)
-
-
-def make_room(path: str, for_directory: bool) -> None:
-    """Make missing parents, and remove what an earlier member of the same name has left."""
-    if not os.path.isdir(os.path.dirname(path)):
+    if os.path.lexists(path):
+        remove_old(member, path)
+    try:
+        make(archive, member, path)
+    except FileNotFoundError:  # its parents may be missing
         for parent in reversed(Path(path).parents):
             if not parent.exists():
                 parent.mkdir()
-    if not os.path.isdir(path) or os.path.islink(path):
-        if os.path.lexists(path):
-            os.unlink(path)
-    elif not for_directory:
+        make(archive, member, path)
+    if not (member.isdir() or member.islnk()):
+        set_metadata(member, path)
+
+
+def target_of(member: tarfile.TarInfo) -> str:
+    """The path that a hard link is to."""
+    return os.path.normpath(f"/{member.linkname}")
+
+
+def remove_old(member: tarfile.TarInfo, path: str) -> None:
+    """Remove what an earlier member of the same name has left; but a directory may be named twice."""
+    if os.path.islink(path) or not os.path.isdir(path):
+        os.unlink(path)
+    elif not member.isdir():
         store.remove(Path(path))
+
+
+def make(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:
+    """Make the file that a member describes, and write what is in it."""
+    if member.isdir():
+        if not os.path.isdir(path):
+            os.mkdir(path)
+    elif member.issym():
+        os.symlink(member.linkname, path)
+    elif member.islnk():
+        os.link(target_of(member), path, follow_symlinks=False)
+    elif member.isfifo():
+        os.mkfifo(path)
+    else:
+        archive.makefile(member, path)
 
 
 def set_metadata(member: tarfile.TarInfo, path: str) -> None:
