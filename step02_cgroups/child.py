@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from . import namespaces
 from .lib import explain, linux
-from .lib.errors import ContainerError, sentence
+from .lib.errors import ContainerError, exit_code, sentence
 from .lib.linux import CLONE
 
 LONGEST = 65536  # bytes of a message
@@ -126,12 +126,8 @@ def do(what: Callable[[socket.socket], object], channel: socket.socket) -> NoRet
     try:
         if channel.recv(16) == b"go":  # else end of file: the parent died before it was ready
             channel.send(os.fsencode(f"0 {what(channel)}"))
-    except ContainerError as error:
-        channel.send(os.fsencode(f"{error.code} {error}"))
-    except OSError as error:
-        channel.send(os.fsencode(f"125 {sentence(error)}"))
     except BaseException as error:
-        channel.send(os.fsencode(f"125 a child of the runtime failed: {error!r}"))
+        channel.send(os.fsencode(f"{exit_code(error)} {sentence(error)}"))
     finally:
         os._exit(125)
 

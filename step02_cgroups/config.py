@@ -7,11 +7,7 @@ from .cgroups.limits import Limits
 
 @dataclass(frozen=True)
 class Config:
-    """One container, as `run` was told to make it.
-
-    The book sends this to its init through a pipe, because its init is a new program. Ours is a clone of
-    the runtime and finds it in its memory.
-    """
+    """One container, as `run` was told to make it. Init, a clone of the runtime, finds it in its memory."""
 
     id: str
     command: list[str]

@@ -12,7 +12,7 @@ from . import container, volumes
 from .cgroups.limits import Limits, parse_size
 from .config import Config
 from .lib import explain
-from .lib.errors import PROGRAM, ContainerError, complain, sentence
+from .lib.errors import PROGRAM, ContainerError, complain, exit_code, sentence
 from .lib.words import advice, without_values
 
 WORDS_AS_TYPED = {"allow_interspersed_args": False}  # options end at the first word that is none
@@ -95,9 +95,6 @@ def main() -> NoReturn:
             add_commands()
         code = app(without_values(sys.argv[1:]) or ["--help"], prog_name=f"python -m {PROGRAM}", standalone_mode=False)
         sys.stdout.flush()
-    except ContainerError as error:
-        complain(str(error))
-        code = error.code
     except typer.TyperException as error:
         complain(advice(*sys.argv[1:2]) or error.format_message())
         code = 125
@@ -105,12 +102,9 @@ def main() -> NoReturn:
         code = 128 + signal.SIGPIPE  # the reader has seen enough, as in `images | head -1`
     except SystemExit as end:  # a signal (unwind); or Typer's 1, which means a broken pipe, too
         code = 128 + signal.SIGPIPE if end.code == 1 else int(end.code or 0)
-    except OSError as error:
+    except (ContainerError, OSError, MemoryError) as error:
         complain(sentence(error))
-        code = 125
-    except MemoryError:
-        complain("there is not enough memory left to go on")
-        code = 125
+        code = exit_code(error)
     os._exit(code or 0)  # sys.exit would take the interpreter apart first, which is slower than starting a container
 
 

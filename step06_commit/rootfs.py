@@ -109,9 +109,10 @@ def name_host(hostname: str) -> None:
     They are written in /dev and mounted from there; then their first names can go: the mounts keep the files.
     """
     texts = {"hostname": f"{hostname}\n", "hosts": f"127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost\n"}
+    mounted = Path("/proc/self/mountinfo").read_text()
     for name, text in texts.items():
         target = Path("/etc", name)
-        if target.parent.is_dir() and not target.is_symlink() and not target.is_mount():
+        if target.parent.is_dir() and not target.is_symlink() and f" {target} " not in mounted:
             Path("/dev", name).write_text(text)
             bind_file(f"/dev/{name}", str(target))
             Path("/dev", name).unlink()

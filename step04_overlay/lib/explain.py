@@ -50,11 +50,7 @@ class Raw(str):
 
 
 def show(value: object) -> str:
-    """One argument as strace prints it.
-
-    >>> show("a b"), show(None), show(["ls", "-l"])
-    ('"a b"', 'NULL', '["ls", "-l"]')
-    """
+    """One argument as strace prints it."""
     match value:
         case None:
             return "NULL"

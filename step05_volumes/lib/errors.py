@@ -9,8 +9,7 @@ PROGRAM = str(__package__).split(".")[0]  # the step, as people type it
 class ContainerError(Exception):
     """A failure told in one sentence: what is wrong, and what to do.
 
-    `code` is what the runtime exits with, from Docker's table: 125 the runtime failed,
-    126 the command cannot be executed, 127 the command was not found.
+    `code` is from Docker's table: 125 the runtime failed, 126 the command cannot be executed, 127 it was not found.
     """
 
     def __init__(self, message: str, code: int = 125) -> None:
@@ -22,10 +21,19 @@ class NotFoundError(ContainerError):
     """There is no such thing. To `rm -f` that is no failure."""
 
 
-def sentence(error: OSError) -> str:
-    """What the kernel's refusal looks like to the user."""
-    reason = error.strerror or str(error)
-    return reason if error.filename is None else f"{error.filename}: {reason}"
+def sentence(error: BaseException) -> str:
+    """What the user reads of a failure."""
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error)
+        return reason if error.filename is None else f"{error.filename}: {reason}"
+    if isinstance(error, MemoryError):
+        return "there is not enough memory left to go on"
+    return str(error) if isinstance(error, ContainerError) else f"the runtime failed: {error!r}"
+
+
+def exit_code(error: BaseException) -> int:
+    """What the runtime exits with."""
+    return error.code if isinstance(error, ContainerError) else 125
 
 
 def complain(message: str) -> None:

@@ -16,13 +16,11 @@ BROUGHT_BY = {
 INSTEAD = {
     "start restart create": "a container runs once: use 'run', and 'commit' to keep its files",
     "build": "use 'run', make the changes inside, then 'commit'",
-    "pull push login search load": "there is no registry here: use 'import' with what 'docker export' writes",
+    "pull push load": "there is no registry here: use 'import' with what 'docker export' writes",
     "save export": "use 'commit CONTAINER -o FILE'",
     "cp": "use -v to share a directory with the container",
     "attach": "use 'logs -f', or 'exec -it CONTAINER sh'",
-    "top": "use 'exec CONTAINER ps'",
-    "port": "'ps' shows the ports",
-    "tag": "use 'commit' or 'import' with the other name",
+    "top port": "use 'exec CONTAINER ps', and 'ps'",
 }
 
 
@@ -38,11 +36,7 @@ def advice(command: str = "") -> str:
 
 
 def without_values(words: list[str]) -> list[str]:
-    """The words typed, with `--rm=true` written as `--rm`, and `--rm=false` left out. What follows the options stays.
-
-    >>> without_values(["run", "--rm=true", "-m", "64m", "-i=false", "busybox", "-i=true"])
-    ['run', '--rm', '-m', '64m', 'busybox', '-i=true']
-    """
+    """The words typed: `--rm=true` as `--rm`, without `--rm=false`. What follows the options stays as it is."""
     options = words[:1]
     for place, word in enumerate(words[1:], start=1):
         switch = SWITCH.fullmatch(word)

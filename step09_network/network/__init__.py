@@ -58,7 +58,8 @@ def create(name: str, subnet: str = "", kind: str = "bridge") -> Network:
         try:
             maker.create(network)
         except BaseException:
-            maker.delete(network)
+            with suppress(ContainerError):  # which one is enough
+                maker.delete(network)
             model.path(name).unlink()
             raise
         return network

@@ -17,6 +17,9 @@ from .netlink import RTA_DST, RTA_GATEWAY, Netlink
 
 IPV4, IPV6 = Path("/proc/sys/net/ipv4"), Path("/proc/sys/net/ipv6")
 FORWARD = IPV4 / "ip_forward"
+GUARD = "mydocker"  # a table for all our networks, also those of other stores
+OF_GUARD: nft.Place = ("ip", GUARD, "forward")
+OF_IPTABLES: nft.Place = ("ip", "filter", "FORWARD")  # what Docker and ufw set to drop; ours may stand before theirs
 
 
 def bridge_of(network: Network) -> str:
@@ -55,17 +58,17 @@ def create(network: Network) -> None:
 
 def delete(network: Network) -> None:
     """Take away the bridge and its rules. With the last one switch forwarding off, if it was us who switched it on."""
-    bridge, file = bridge_of(network), forwarding()
-    place = filter_of_iptables()
-    rules = "\n".join(deletions(place, network) if place else [])
-    nft.run(f"table ip {bridge}\ndelete table ip {bridge}\n{rules}")  # named first, so that it exists
+    bridge = bridge_of(network)
     with Netlink() as host:
         host.delete(bridge)
-        others = host.bridges()  # of another store, or Docker's: they need it as well
-    if not others and (file.exists() or nft.has_table(GUARD)):
+        others = host.bridges()  # of another store, or Docker's: they need forwarding as well
+    chains = nft.forward_chains()
+    rules = deletions(network) if OF_IPTABLES in chains else []
+    nft.run("\n".join([f"table ip {bridge}", f"delete table ip {bridge}", *rules]))  # named first, so that it exists
+    if not others and (forwarding().exists() or OF_GUARD in chains):
         linux.write_file(FORWARD, "0")
         nft.run(f"table ip {GUARD}\ndelete table ip {GUARD}")
-        file.unlink(missing_ok=True)
+        forwarding().unlink(missing_ok=True)
 
 
 def connect(network: Network, endpoint: Endpoint, namespace: Namespace) -> None:
@@ -173,7 +176,6 @@ def published(network: Network) -> str:
 # ---- forwarding ------------------------------------------------------------------------------------------------------
 
 
-GUARD = "mydocker"  # a table for all our networks, also those of other stores
 # Forwarding is for all devices, so with it this machine becomes a router between its neighbours. If nobody wanted that
 # before us, then only what comes from a bridge of ours, or goes to one, may pass.
 ONLY_BRIDGES = f"""
@@ -195,21 +197,21 @@ def forwarding() -> Path:
 
 def forward(network: Network) -> None:
     """Have the host pass packets on, between the bridge and the world."""
-    boot = {"boot": files.text_of("/proc/sys/kernel/random/boot_id").strip()}
+    boot, chains = {"boot": files.text_of("/proc/sys/kernel/random/boot_id").strip()}, nft.forward_chains()
     if FORWARD.read_text().strip() == "0":
         store.write_json(forwarding(), boot)
         nft.run(ONLY_BRIDGES)
         linux.write_file(FORWARD, "1")
         complain("switched net.ipv4.ip_forward on; removing the last network switches it off again")
-    elif store.read_json(forwarding()) == boot and not nft.has_table(GUARD):  # somebody has flushed all rules
+    elif store.read_json(forwarding()) == boot and OF_GUARD not in chains:  # somebody has flushed all rules
         nft.run(ONLY_BRIDGES)
-    of_iptables = filter_of_iptables()
-    for place, policy in nft.forward_chains().items():
+    for place, policy in chains.items():
         family, table, chain = place
-        if table.startswith("br-") or not drops(place, policy):
+        # By its policy, as Docker's and ufw's, or by its last rule, as firewalld's.
+        if table.startswith("br-") or not (policy == "drop" or any(map(nft.refuses_all, nft.rules(place)[-1:]))):
             continue
-        if place == of_iptables:
-            let_through(place, network)
+        if place == OF_IPTABLES:
+            let_through(network)
         else:
             complain(
                 f"the chain {chain} of the nftables table {family} {table} drops what is forwarded: "
@@ -227,37 +229,18 @@ def warn_of_iptables(network: Network) -> None:
         )
 
 
-def drops(place: nft.Place, policy: str) -> bool:
-    """Whether a chain drops what no rule accepts: by its policy, as Docker's and ufw's, or its last rule: firewalld."""
-    return policy == "drop" or any(map(nft.refuses_all, nft.rules(place)[-1:]))
-
-
-def filter_of_iptables() -> nft.Place | None:
-    """The chain of iptables that Docker and ufw set to drop, if it is there: rules of ours may stand before theirs."""
-    place = ("ip", "filter", "FORWARD")
-    return place if place in nft.forward_chains() else None
-
-
-def let_through(place: nft.Place, network: Network) -> None:
-    """Put two rules before the others."""
-    bridge, where = bridge_of(network), " ".join(place)
-    before = deletions(place, network)
+def let_through(network: Network) -> None:
+    """Put two rules before those of iptables."""
+    bridge, before = bridge_of(network), deletions(network)
     if len(before) != 2:
-        rules = [
-            f'insert rule {where} {way} "{bridge}" accept comment "{mark(network)}"' for way in ("iifname", "oifname")
-        ]
-        nft.run("\n".join([*before, *rules]))
+        rule = f'insert rule {" ".join(OF_IPTABLES)} %s "{bridge}" accept comment "mydocker {bridge}"'
+        nft.run("\n".join([*before, rule % "iifname", rule % "oifname"]))
 
 
-def deletions(place: nft.Place, network: Network) -> list[str]:
-    """The commands that delete our rules from a chain of others."""
-    ours = [rule for rule in nft.rules(place) if rule.get("comment") == mark(network)]
-    return [f"delete rule {' '.join(place)} handle {rule['handle']}" for rule in ours]
-
-
-def mark(network: Network) -> str:
-    """The comment by which we know our rules in tables of others."""
-    return f"mydocker {bridge_of(network)}"
+def deletions(network: Network) -> list[str]:
+    """The commands that delete our two rules again, which are known by their comment."""
+    ours = [rule for rule in nft.rules(OF_IPTABLES) if rule.get("comment") == f"mydocker {bridge_of(network)}"]
+    return [f"delete rule {' '.join(OF_IPTABLES)} handle {rule['handle']}" for rule in ours]
 
 
 # ---- which subnets are free ------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER, IFLA_BRPORT_MODE = 1, 2, 1, 4
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST = 1, 2, 4
 IFF_UP = 1
 HEADER, IFINFOMSG, RTMSG = struct.Struct("=IHHII"), struct.Struct("=BxHiII"), struct.Struct("=8BI")
-NEW = NLM_F_CREATE | NLM_F_EXCL
+NEW, NO_LINK = NLM_F_CREATE | NLM_F_EXCL, bytes(IFINFOMSG.size)
 Attributes = dict[int, bytes]
 
 
@@ -61,9 +61,9 @@ def attributes(data: bytes) -> Attributes:
     return found
 
 
-def mac_bytes(mac: str) -> bytes:
-    """An Ethernet address as it is sent."""
-    return bytes.fromhex(mac.replace(":", ""))
+def names(name: str, mac: str) -> bytes:
+    """The attributes that name a link, and give it its Ethernet address."""
+    return attribute(IFLA_IFNAME, name) + attribute(IFLA_ADDRESS, bytes.fromhex(mac.replace(":", "")))
 
 
 class Netlink:
@@ -118,7 +118,7 @@ class Netlink:
     def link(self, name: str) -> tuple[int, bool]:
         """A link's number, and whether it is up; 0 if there is no such link."""
         try:
-            (answer,) = self.ask(RTM_GETLINK, 0, IFINFOMSG.pack(0, 0, 0, 0, 0) + attribute(IFLA_IFNAME, name))
+            (answer,) = self.ask(RTM_GETLINK, 0, NO_LINK + attribute(IFLA_IFNAME, name))
         except OSError:
             return 0, False
         _, _, index, flags, _ = IFINFOMSG.unpack_from(answer)
@@ -126,29 +126,22 @@ class Netlink:
 
     def bridges(self) -> int:
         """How many bridges there are."""
-        links = [
-            attributes(answer[IFINFOMSG.size :])
-            for answer in self.ask(RTM_GETLINK, NLM_F_DUMP, IFINFOMSG.pack(0, 0, 0, 0, 0))
-        ]
+        links = [attributes(answer[IFINFOMSG.size :]) for answer in self.ask(RTM_GETLINK, NLM_F_DUMP, NO_LINK)]
         kinds = [attributes(link.get(IFLA_LINKINFO, b"")).get(IFLA_INFO_KIND, b"") for link in links]
         return sum(kind.rstrip(b"\0") == b"bridge" for kind in kinds)
 
     def add_bridge(self, name: str, mac: str) -> None:
         """Make a bridge."""
         kind = nested(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, "bridge"))
-        link = attribute(IFLA_IFNAME, name) + attribute(IFLA_ADDRESS, mac_bytes(mac))
-        self.change(
-            f"link add {name} address {mac} type bridge", RTM_NEWLINK, NEW, IFINFOMSG.pack(0, 0, 0, 0, 0), link, kind
-        )
+        self.change(f"link add {name} address {mac} type bridge", RTM_NEWLINK, NEW, NO_LINK, names(name, mac), kind)
 
     def add_veth(self, name: str, peer: str, mac: str, namespace: Namespace) -> None:
         """Make a cable: two devices, one here, its peer in another namespace, with this Ethernet address."""
-        inside = attribute(IFLA_IFNAME, peer) + attribute(IFLA_ADDRESS, mac_bytes(mac))
-        other = IFINFOMSG.pack(0, 0, 0, 0, 0) + inside + attribute(IFLA_NET_NS_FD, namespace.fd)
+        other = NO_LINK + names(peer, mac) + attribute(IFLA_NET_NS_FD, namespace.fd)
         data = nested(IFLA_INFO_DATA, attribute(VETH_INFO_PEER, other))
         kind = nested(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, "veth"), data)
         text = f"link add {name} type veth peer name {peer} address {mac} netns {namespace.pid}"
-        self.change(text, RTM_NEWLINK, NEW, IFINFOMSG.pack(0, 0, 0, 0, 0), attribute(IFLA_IFNAME, name), kind)
+        self.change(text, RTM_NEWLINK, NEW, NO_LINK, attribute(IFLA_IFNAME, name), kind)
 
     def up(self, name: str, master: str = "") -> None:
         """Switch a link on; plug it into a bridge first, if one is given."""

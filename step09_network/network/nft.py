@@ -6,7 +6,6 @@ wrong, none: it is a transaction.
 
 import ctypes
 import json
-from functools import cache
 from typing import Any
 
 from ..lib import explain
@@ -16,36 +15,26 @@ HANDLES, JSON = 1 << 3, 1 << 4  # nftables/libnftables.h: NFT_CTX_OUTPUT_…
 Place = tuple[str, str, str]  # the family, the table and the chain
 
 
-@cache
-def library() -> ctypes.CDLL:
-    """The library. Raises ContainerError where it is not installed."""
-    try:
-        found = ctypes.CDLL("libnftables.so.1")
-    except OSError:
-        raise ContainerError(
-            "networks need libnftables: apt-get install libnftables1 (Fedora, Arch: the package nftables)"
-        ) from None
-    found.nft_ctx_new.restype = ctypes.c_void_p
-    found.nft_ctx_get_output_buffer.restype = found.nft_ctx_get_error_buffer.restype = ctypes.c_char_p
-    return found
-
-
-@cache
-def context() -> ctypes.c_void_p:
-    """What the library keeps between calls. Its output goes to buffers, not to the terminal."""
-    made = ctypes.c_void_p(library().nft_ctx_new(0))
-    library().nft_ctx_buffer_output(made)
-    library().nft_ctx_buffer_error(made)
-    library().nft_ctx_output_set_flags(made, HANDLES | JSON)
-    return made
+try:
+    LIBRARY = ctypes.CDLL("libnftables.so.1")
+except OSError:
+    raise ContainerError(
+        "networks need libnftables: apt-get install libnftables1 (Fedora, Arch: the package nftables)"
+    ) from None
+LIBRARY.nft_ctx_new.restype = ctypes.c_void_p
+LIBRARY.nft_ctx_get_output_buffer.restype = LIBRARY.nft_ctx_get_error_buffer.restype = ctypes.c_char_p
+CONTEXT = ctypes.c_void_p(LIBRARY.nft_ctx_new(0))  # what the library keeps between calls; output goes to buffers
+LIBRARY.nft_ctx_buffer_output(CONTEXT)
+LIBRARY.nft_ctx_buffer_error(CONTEXT)
+LIBRARY.nft_ctx_output_set_flags(CONTEXT, HANDLES | JSON)
 
 
 def call(text: str) -> str:
     """Run commands. Returns what they print, as JSON. Raises ContainerError if one is refused; then none was done."""
-    if library().nft_run_cmd_from_buffer(context(), text.encode()) != 0:
-        said = library().nft_ctx_get_error_buffer(context()).decode().splitlines()
+    if LIBRARY.nft_run_cmd_from_buffer(CONTEXT, text.encode()) != 0:
+        said = LIBRARY.nft_ctx_get_error_buffer(CONTEXT).decode().splitlines()
         raise ContainerError(f"nftables: {said[0] if said else 'refused'}: has this kernel no nf_tables?")
-    return str(library().nft_ctx_get_output_buffer(context()).decode())
+    return str(LIBRARY.nft_ctx_get_output_buffer(CONTEXT).decode())
 
 
 def run(text: str) -> None:
@@ -59,11 +48,6 @@ def run(text: str) -> None:
 def listed(what: str, kind: str) -> list[dict[str, Any]]:
     """What `nft list WHAT` shows of one kind: the chains, or the rules."""
     return [each[kind] for each in json.loads(call(f"list {what}"))["nftables"] if kind in each]
-
-
-def has_table(name: str) -> bool:
-    """Whether there is a table of this name."""
-    return any(table["name"] == name for table in listed("tables", "table"))
 
 
 def rules(place: Place) -> list[dict[str, Any]]:

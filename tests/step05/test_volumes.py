@@ -79,6 +79,13 @@ def test_a_file(runtime: Runtime, source: Path) -> None:
 
 
 @pytest.mark.ours_alone("Podman wants it to be there")
+@pytest.mark.parametrize("name", ["hosts", "hostname"])
+def test_a_file_of_the_users_own_in_etc(runtime: Runtime, source: Path, name: str) -> None:
+    """It stands in place of the one that a container is given."""
+    (source / "own").write_text("192.0.2.7 own\n")
+    assert "192.0.2.7" in runtime.output("cat", f"/etc/{name}", options=volumes(f"{source}/own:/etc/{name}"))
+
+
 def test_a_directory_that_is_missing_is_made(runtime: Runtime, source: Path) -> None:
     """Also by two at once: both see that it is missing, then wait a little before they make it."""
     options = volumes("./new/deep:/one", "../source/.:/all", f"{source}/other/:/two")

@@ -89,7 +89,7 @@ def test_filters(runtime: Runtime) -> None:
     runtime.detach("sleep", "60", options=["--name", "database"])
     runtime.says("wait", "web-old")
     image = runtime.image or ""
-    for filters, names in {
+    cases: dict[tuple[str, ...], set[str]] = {
         ("name=web",): {"web-old", "web-new"},
         ("name=^web-new$",): {"web-new"},
         ("name=^old",): set(),
@@ -105,7 +105,8 @@ def test_filters(runtime: Runtime) -> None:
         ("ancestor=other",): set(),
         ("volume=held",): {"web-old"},
         **({} if runtime.podman else {("volume=/data", "volume=/there"): {"web-old", "web-new"}}),
-    }.items():
+    }
+    for filters, names in cases.items():
         words = [word for each in filters for word in ("--filter", each)]
         assert {*rows(runtime, "-a", *words)} == names, filters
     assert {*rows(runtime, "--filter", "name=web")} == {"web-new"}

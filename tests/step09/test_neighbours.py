@@ -10,10 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.support import host, hostnet
-from tests.support.hostnet import HERE, LOOPBACK, THERE, Net
+from tests.support.hostnet import HELLO, HERE, LOOPBACK, SERVER, THERE, Net
 from tests.support.runtime import Runtime
-
-from .test_ports import HELLO, SERVER, httpd
 
 pytestmark = [
     pytest.mark.step(9),
@@ -76,7 +74,7 @@ def test_a_container_cannot_configure_the_host(net: Net, tmp_path: Path) -> None
 
 def test_a_port_of_the_loopback_is_for_this_machine(net: Net) -> None:
     """A neighbour may address its frames to 127.0.0.1, and to a container."""
-    httpd(net, "aa", "-p", "127.0.0.1:8070:80", "-p", "192.0.2.1:8071:80")
+    net.httpd("aa", "-p", "127.0.0.1:8070:80", "-p", "192.0.2.1:8071:80")
     assert b"200 OK" in net.host.ask(LOOPBACK, 8070, HELLO)
     assert b"200 OK" in net.other.ask(HERE, 8071, HELLO)
     net.other.sh(
@@ -94,7 +92,7 @@ def reaches(one: hostnet.Holder, address: str) -> bool:
 
 def test_the_host_becomes_no_router(net: Net, third: hostnet.Holder) -> None:
     """For its neighbours; containers reach them."""
-    httpd(net, "aa", "-p", "8080:80")
+    net.httpd("aa", "-p", "8080:80")
     assert not reaches(net.other, "198.51.100.2") and not reaches(third, THERE)
     for address in (THERE, "198.51.100.2"):
         assert "0% packet loss" in net.inside("aa", f"ping -c 1 -w 5 {address}")

@@ -131,7 +131,7 @@ def test_none_and_host(net: Net) -> None:
 def test_names_come_and_go(net: Net) -> None:
     net.ok("network", "create", "one")
     net.sleeping("aa", "--network", "one")
-    net.detached("bb", "httpd", "-f", "-h", "/etc", options=["--network", "one"])
+    net.httpd("bb", "--network", "one")
     assert "172.16.0.3" in net.inside("aa", "ping -c 1 -w 5 bb")
     assert "PING aa" in net.inside("bb", "ping -c 1 -w 5 aa")
     fetch = "printf 'GET /hostname HTTP/1.0\\r\\n\\r\\n' | nc -w 5 bb 80 | tail -n 1"
@@ -164,7 +164,7 @@ def test_lines_of_the_containers_own_in_hosts(net: Net) -> None:
 def test_networks_do_not_reach_each_other(net: Net) -> None:
     for name in ("one", "two"):
         net.ok("network", "create", name)
-        net.detached(f"in-{name}", "httpd", "-f", "-h", "/etc", options=["--network", name])
+        net.httpd(f"in-{name}", "--network", name)
     net.sleeping("beside", "--network", "two")
     (one,), (two,) = addresses(net, "in-one").values(), addresses(net, "in-two").values()
     assert net.inside("beside", f"ping -c 1 -w 5 {two}")
@@ -226,7 +226,7 @@ def test_ports_follow_their_container(net: Net) -> None:
     for name in ("one", "two"):
         net.ok("network", "create", name)
     options = ["--network", "one", "-p", "8080:80", "-p", "8081:80"]
-    net.detached("aa", "httpd", "-f", "-h", "/etc", options=options)
+    net.httpd("aa", *options)
 
     def answers() -> bool:
         seen = {b"200 OK" in net.host.ask(where, 8080, b"GET /hostname HTTP/1.0\r\n\r\n", 0.5)
@@ -330,6 +330,18 @@ def test_networks_that_cannot_be(net: Net) -> None:
     assert net.ok("network", "ls", "-q").count("\n") == 0
 
 
+def test_the_library_for_rules_is_missing(net: Net) -> None:
+    """One line says what to install; nothing is left, and what needs no network works."""
+    hide = (
+        'mount --bind /dev/null "$(ldconfig -p | sed -n "s/.*libnftables.so.1.*=> //p" | xargs readlink -f)"; exec "$@"'
+    )
+    under = ("unshare", "--mount", "sh", "-c", hide, "sh")
+    assert "libnftables1" in net.refused("network", "create", "lab", under=under)
+    assert "libnftables1" in net.refused("run", "--rm", "test", "true", under=under)
+    assert net.call("run", "--rm", "--network", "none", "test", "true", under=under).code == 0
+    assert net.links() == set() and net.ok("network", "ls", "-q") == ""
+
+
 # ---- everything is given back ----------------------------------------------------------------------------------------
 
 
@@ -404,7 +416,7 @@ def test_after_a_reboot(net: Net) -> None:
 
 def test_somebody_flushes_all_rules_and_deletes_the_bridge(net: Net) -> None:
     """The next container brings them back, with the ports and cables of the others."""
-    net.detached("aa", "httpd", "-f", "-h", "/etc", options=["-p", "8080:80"])
+    net.httpd("aa", "-p", "8080:80")
     before = net.rules()
     (bridge,) = (name for name in net.links() if name.startswith("br-"))
     net.host.sh(f"nft flush ruleset; ip link delete {bridge}")
@@ -457,7 +469,7 @@ def test_where_docker_drops_what_is_forwarded(net: Net, tmp_path: Path) -> None:
     assert net.rules().count('comment "mydocker br-') == 2
     kept = [line for line in net.rules().splitlines() if "mydocker br-" not in line]
     assert "\n".join(kept).startswith(before.rstrip()), "untouched, in their order"
-    net.detached("aa", "httpd", "-f", "-h", "/etc", options=["-p", "8080:80"])
+    net.httpd("aa", "-p", "8080:80")
     assert b"200 OK" in net.other.ask(HERE, 8080, b"GET /hostname HTTP/1.0\r\n\r\n")
     net.ok("rm", "-f", "aa")
     net.ok("network", "rm", "bridge")

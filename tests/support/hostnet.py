@@ -24,6 +24,23 @@ from tests.support.runtime import HOST_ENVIRONMENT, PATIENCE, Result, Runtime, S
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
 LOOPBACK = "127.0.0.1"
+HELLO = b"GET /hostname HTTP/1.0\r\n\r\n"
+# Tells who asks: over TCP to anybody, over UDP with what was said.
+SERVER = """
+import socket, selectors
+tcp = socket.create_server(("", 80)); udp = socket.socket(type=socket.SOCK_DGRAM); udp.bind(("", 53))
+waiting = selectors.DefaultSelector()
+for each in (tcp, udp): waiting.register(each, selectors.EVENT_READ)
+print("ready", flush=True)
+while True:
+    for key, _ in waiting.select():
+        if key.fileobj is tcp:
+            client, address = tcp.accept()
+            client.sendall(address[0].encode()); client.close()
+        else:
+            data, address = udp.recvfrom(65536)
+            udp.sendto(data + b" of " + address[0].encode(), address)
+"""
 T = TypeVar("T")
 
 
@@ -152,6 +169,12 @@ class Net:
 
     def sleeping(self, name: str, *options: Word) -> str:
         return self.detached(name, "sleep", "1000", options=options)
+
+    def httpd(self, name: str, *options: Word) -> str:
+        """A web server in the background that shows /etc, once it answers. Returns its id."""
+        id = self.detached(name, "httpd", "-f", "-h", "/etc", options=options)
+        self.inside(name, "until nc 127.0.0.1 80 < /dev/null > /dev/null 2>&1; do sleep 0.1; done")
+        return id
 
     def start(self, *command: Word, options: Sequence[Word] = (), **more: Any) -> Started:
         """A container in the foreground; it is connected when its first line is there."""
