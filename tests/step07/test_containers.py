@@ -152,8 +152,8 @@ def test_rm_f_of_what_is_not_there(runtime: Runtime) -> None:
         if not runtime.podman:
             assert re.fullmatch(rf"{runtime.name}: .*no such .*\n", result.err.decode())
         assert runtime.call(*[word for word in words if word != "-f"]).code == 1
-    assert runtime.says("rm", "-f", "no-such", ended) == ("" if runtime.podman else ended)
-    assert runtime.says("ps", "-aq") == ""
+    if not runtime.podman:  # which is stopped by the first word that it does not know
+        assert runtime.says("rm", "-f", "no-such", ended) == ended
 
 
 @pytest.mark.ours_alone("how ours keeps a record")
@@ -206,7 +206,7 @@ def test_wait(runtime: Runtime) -> None:
         host.wait_until(lambda: all(waits_for_a_lock(each.pid) for each in waiting), "both wait")
     runtime.says("stop", now, gone)
     assert [each.end().text for each in waiting] == ["5", "5"]
-    assert runtime.call("wait", gone).code != 0
+    assert runtime.call("logs", gone).code != 0
 
 
 def waits_for_a_lock(pid: int) -> bool:

@@ -111,7 +111,7 @@ def test_filters(runtime: Runtime) -> None:
         assert {*rows(runtime, "-a", *words)} == names, filters
     assert {*rows(runtime, "--filter", "name=web")} == {"web-new"}
     assert {*rows(runtime, "--filter", "status=exited")} == {"web-old"}, "-a goes without saying"
-    for wrong in ("color=red", "status=tired", "name=("):
+    for wrong in ("color=red", "status=tired", *([] if runtime.podman else ["name=("])):
         runtime.refusal(runtime.call("ps", "--filter", wrong))
     if not runtime.podman:
         assert [*rows(runtime, "-a")] == ["database", "web-new", "web-old"], "the newest first"
