@@ -116,6 +116,23 @@ def test_a_reader_that_has_seen_enough(runtime: Runtime) -> None:
     assert runtime.popen(["bash", "-c", '"$@" | head -n 1; exit ${PIPESTATUS[0]}', "bash", *words]).end().code == 141
 
 
+@pytest.mark.ours_alone("where ours keeps its log")
+@pytest.mark.as_root("mounts a small disk")
+def test_a_full_disk(runtime: Runtime, tmp_path: Path) -> None:
+    """The container fills it with its log. It does not stand still, its end is noted, and no half line is shown."""
+    script = """
+        mount -t tmpfs -o size=12m tmpfs "$1" && export MYDOCKER_ROOT=$1 && shift && set -e
+        "$@" run -d --name full $OPTIONS busybox sh -c 'seq 1000000; exit 3' >id 2>/dev/null
+        "$@" wait full; "$@" logs --tail 1 full; tail -c 1 $MYDOCKER_ROOT/containers/*/log | wc -l; "$@" rm full
+    """
+    words = ["unshare", "-m", "bash", "-c", script, "bash", str(tmp_path / "state"), *runtime.command]
+    env = {"OPTIONS": " ".join(runtime.modest[1:])}
+    result = runtime.popen(words, cwd=tmp_path, env=env).end()
+    code, line, newline, removed = result.text.split()
+    assert (code, newline, removed) == ("3", "1", "full"), result.err
+    assert 1000 < int(line) < 1000000
+
+
 # ---- which part of it ------------------------------------------------------------------------------------------------
 
 
