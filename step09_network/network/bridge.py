@@ -180,14 +180,14 @@ def published(network: Network) -> str:
 
 
 # Forwarding is for all devices, so with it this machine becomes a router between its neighbours. If nobody wanted that
-# before us, then only what comes from a bridge of ours, or goes to one, may pass.
+# before us, then only what comes from a bridge, or goes to one, may pass: ours, and that of another container engine.
 ONLY_BRIDGES = f"""
 table ip {GUARD}
 delete table ip {GUARD}
 table ip {GUARD} {{
     chain forward {{
         type filter hook forward priority filter; policy accept;
-        iifname != "br-*" oifname != "br-*" drop
+        meta iifkind != "bridge" meta oifkind != "bridge" drop
     }}
 }}
 """
