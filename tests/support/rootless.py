@@ -59,7 +59,7 @@ def _copy_packages(directory: Path, place: Path) -> None:
 def _copy_dependencies(place: Path) -> None:
     """The distributions that the project depends on, and those that these need, as they are installed for us."""
     project = tomllib.loads((session.REPOSITORY / "pyproject.toml").read_text())["project"]
-    queue, done = list(project["dependencies"]), set[str]()
+    queue, done = [*project["dependencies"], *project["optional-dependencies"]["zstd"]], set[str]()
     while queue:
         name = re.split(r"[^\w.-]", queue.pop())[0]
         if name in done:
