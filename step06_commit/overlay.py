@@ -82,7 +82,7 @@ def file_system(path: Path) -> str:
     """The type of the file system that `path` is on: mountinfo in proc(5)."""
     device = os.stat(path).st_dev
     name = f"{os.major(device)}:{os.minor(device)}"
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
         fields, _, details = line.partition(" - ")
         if fields.split()[2] == name:
             return details.split()[0]

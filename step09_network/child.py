@@ -47,7 +47,12 @@ class Child:
 
         Raises ContainerError with the reason if it failed.
         """
-        message, descriptors, _, _ = socket.recv_fds(self.channel, LONGEST, 1)
+        try:
+            message, descriptors, _, _ = socket.recv_fds(self.channel, LONGEST, 1)
+        except ConnectionResetError:  # it has ended before it read all that we sent; its last words come next, if any
+            message, descriptors, _, _ = socket.recv_fds(self.channel, LONGEST, 1)
+            if not message:
+                raise
         if not message:
             return None
         code, _, text = os.fsdecode(message).partition(" ")
@@ -59,7 +64,7 @@ class Child:
         """Whether the channel has ended without news: then exec has closed it."""
         try:
             return self.channel.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-        except BlockingIOError:
+        except (BlockingIOError, ConnectionResetError):
             return False
 
     def kill(self, number: int = signal.SIGKILL) -> None:

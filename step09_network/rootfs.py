@@ -109,10 +109,11 @@ def name_host(hostname: str) -> None:
     They are written in /dev and mounted from there; then their first names can go: the mounts keep the files.
     """
     texts = {"hostname": f"{hostname}\n", "hosts": f"127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost\n"}
-    mounted = Path("/proc/self/mountinfo").read_text()
+    mounted = Path("/proc/self/mountinfo").read_bytes()
     for name, text in texts.items():
         target = Path("/etc", name)
-        if target.parent.is_dir() and not target.is_symlink() and f" {target} " not in mounted:
+        possible = os.access("/etc", os.W_OK) or target.exists()  # else a volume at /etc is read-only
+        if possible and not target.is_symlink() and f" {target} ".encode() not in mounted:
             Path("/dev", name).write_text(text)
             bind_file(f"/dev/{name}", str(target))
             Path("/dev", name).unlink()

@@ -27,7 +27,7 @@ def mounted(kind: str) -> Iterator[tuple[Path, set[str]]]:
     once, and only where the directory really is that file system. mountinfo: proc(5).
     """
     seen = set()
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
         fields, _, details = line.partition(" - ")
         _, _, device, _, where, *_ = fields.split()
         found, _, options = details.split(" ", 2)

@@ -17,6 +17,8 @@ TOOLS = """
 FILES = {
     "etc/passwd": "root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/usr/sbin:/bin/false\n"
     "nobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
+    "etc/hostname": "",
+    "etc/hosts": "",
     "etc/group": "root:x:0:\ndaemon:x:1:\ntty:x:5:\nnogroup:x:65534:\n",
 }
 FOLDERS = "bin dev etc home mnt proc root run sys tmp usr/bin var/tmp".split()
@@ -26,8 +28,11 @@ def make(root: Path) -> None:
     """Make the image's root file system in the directory `root`, which is there when it is whole, and not before."""
     half = root.with_name(f".{root.name}")
     shutil.rmtree(half, ignore_errors=True)  # left by a runtime that was killed
-    origin = fill(half)
-    half.rename(root)
+    try:
+        origin = fill(half)
+        half.rename(root)
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
     complain(f"made the image 'busybox' from {origin}")
 
 

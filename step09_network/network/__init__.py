@@ -10,9 +10,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import namespaces
 from ..lib import linux, store
 from ..lib.errors import ContainerError
 from . import files, model
@@ -215,8 +215,8 @@ def tell_names(network: Network, container: str) -> None:
 def let_users_in() -> None:
     """Allow all users of a container what its network namespace keeps for root: ports below 1024, and ping. ip(7)."""
     linux.write_file("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")
-    groups = "0 0" if namespaces.ROOTLESS else "0 2147483647"  # without root there is but one
-    linux.write_file("/proc/sys/net/ipv4/ping_group_range", groups)
+    first, _, count = Path("/proc/self/gid_map").read_text().split()[-3:]  # in a user namespace there may be but one
+    linux.write_file("/proc/sys/net/ipv4/ping_group_range", f"0 {min(int(first) + int(count), 2**31) - 1}")
 
 
 @contextmanager

@@ -37,6 +37,8 @@ def make(directory: Path, config: "Config") -> list[Volume]:
     for name in ("hostname", "hosts", "resolv.conf"):
         (directory / name).chmod(0o644)
     found = [Volume(str(directory / name), f"/etc/{name}", False) for name in ("hostname", "hosts", "resolv.conf")]
+    if any(volume.target == "/etc" and volume.read_only for volume in config.volumes):
+        return []  # no file can be made there to mount upon
     return [volume for volume in found if volume.target not in taken]
 
 

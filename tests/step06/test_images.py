@@ -91,7 +91,8 @@ def test_a_name_cannot_reach_outside_the_store(runtime: Runtime, tmp_path: Path,
     if runtime.user is not None:
         os.chown(tmp_path / "state", runtime.user, runtime.user)
     import_tiny(own, "here")
-    for name in ["../../outside", str(outside.parent), ".", "..", "", "*", "[0-9a-f]*", "here/../../../outside"]:
+    paths = ["../../outside", str(outside.parent), ".", ".."]  # to `run`, these are directories
+    for name in [*(paths if command == "rmi" else []), "", "*", "[0-9a-f]*", "here/../../../outside"]:
         result = own.call(command, name, under=sheltered(runtime, tmp_path))
         own.refusal(result, 125 if command == "run" else 1)
     assert (outside / "bin/sh").exists()

@@ -103,8 +103,9 @@ def points(trace: Path) -> list[Point]:
     for call in child[: executed[0] + 1 if executed else None]:
         counts[call.name] += 1
         on_path[call.name, call.path] += 1
-        if counts[call.name] > before[call.name]:
-            found.append(Point(call, counts[call.name], inside=True))
-        elif call.path.startswith("/") and on_path[call.name, call.path] > before_on_path[call.name, call.path]:
+        # By its path if it has one: else the first write(2) of the runtime would fail too, which may be its complaint.
+        if call.path.startswith("/") and on_path[call.name, call.path] > before_on_path[call.name, call.path]:
             found.append(Point(call, on_path[call.name, call.path], inside=True, path=call.path))
+        elif counts[call.name] > before[call.name]:
+            found.append(Point(call, counts[call.name], inside=True))
     return found
