@@ -46,7 +46,10 @@ def confined(source: int, target: Path) -> int:
         linux.chdir("/")  # a working directory outside is the way out
         os.umask(0o022)
         with tarfile.open(fileobj=stream, mode="r|", bufsize=2**14) as archive:
-            return unpack_all(archive)
+            size = unpack_all(archive)
+        while stream is not reader and stream.read(CHUNK):  # to the end, where the checksum is
+            pass
+        return size
     except OSError as error:
         raise ContainerError(f"{target}{error.filename or ''}: {error.strerror or error}") from None
     except ContainerError:

@@ -720,6 +720,17 @@ def test_damaged_archives(runtime: Runtime, tmp_path: Path, damage: Damage) -> N
 
 
 @OURS
+@pytest.mark.parametrize("place", [-8, -1], ids=["its checksum", "its length"])
+def test_a_wrong_end_of_gzip(runtime: Runtime, tmp_path: Path, place: int) -> None:
+    """It stands behind the end of the tar archive; a reader that stops there would not see it."""
+    own = own_store(runtime, tmp_path)
+    data = bytearray(gzip.compress(image.small_tar().read_bytes(), 1))
+    data[place] ^= 1
+    own.refusal(own.call("import", "-", "wrong", input=bytes(data)))
+    assert own.call("images", "-q").out == b""
+
+
+@OURS
 @pytest.mark.as_root("as a user it takes the same way")
 @pytest.mark.parametrize("compression", ["gzip", "bzip2", "xz", "zstd"])
 def test_damaged_compression(runtime: Runtime, tmp_path: Path, compression: str) -> None:
