@@ -24,7 +24,7 @@ from .lib.linux import CLONE
 
 LONGEST = 65536  # bytes of a message
 # Milliseconds. Python runs signal handlers between system calls: if a signal comes just before a call that blocks, its
-# handler waits until that call ends. So no call of ours blocks for longer than this.
+# handler waits until that call ends. So where we wait for long, each poll(2) ends after this.
 TICK = 200
 CALLERS_OWN = CLONE(0)  # no new namespaces
 
@@ -163,5 +163,5 @@ def close_all_but(keep: Iterable[int]) -> None:
     for fd in sorted(keep):
         if first < fd:
             linux.close_range(first, fd - 1)
-        first = fd + 1
+        first = max(first, fd + 1)
     linux.close_range(first, 2**32 - 1)

@@ -107,7 +107,13 @@ def relay(master: int, ended: int, interactive: bool) -> None:
         if keys and ready.get(master, 0) & select.POLLOUT:
             keys = keys[os.write(master, keys) :]
         if ready.get(master, 0) & (select.POLLIN | select.POLLHUP):
-            show(os.read(master, CHUNK))
+            try:
+                output = os.read(master, CHUNK)
+            except OSError:  # EIO: no process has the other end open; one may open it again
+                if select.select([ended], [], [], TICK / 1000)[0]:
+                    return
+                continue
+            show(output)
         elif ended in ready:
             return
 

@@ -15,7 +15,7 @@ from .lib import explain
 from .lib.errors import PROGRAM, ContainerError, complain, exit_code, sentence
 from .lib.words import advice, without_values
 
-WORDS_AS_TYPED = {"allow_interspersed_args": False}  # options end at the first word that is none
+WORDS_AS_TYPED = {"allow_interspersed_args": False}  # options end at the first word that is not an option
 
 app = typer.Typer(
     help="Docker in nine steps: containers by hand.",
@@ -126,5 +126,7 @@ def have_standard_streams() -> None:
 
 
 def unwind(number: int, _frame: object) -> NoReturn:
-    """Die of a signal only after everything begun has been undone."""
+    """Die of a signal only after everything begun has been undone, whatever signals come meanwhile."""
+    for other in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(other, signal.SIG_IGN)
     sys.exit(128 + number)

@@ -74,9 +74,10 @@ def signals_forwarded(child: Child) -> Iterator[None]:
         child.kill(number)
 
     wanted = [number for number in FORWARDED if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, forward) for number in wanted}
+    for number in wanted:
+        signal.signal(number, forward)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number in wanted:
+            signal.signal(number, signal.SIG_IGN)  # the command is over: what is left is to clean up

@@ -18,6 +18,6 @@ class Config:
     tty: bool
     limits: Limits
     volumes: list[Volume]
-    name: str  # none: it gets one of two words
+    name: str  # "": two words are drawn
     detach: bool
     remove: bool  # its record, as soon as it ends

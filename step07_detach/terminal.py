@@ -107,7 +107,12 @@ def relay(master: int, ended: int, interactive: bool, log: Callable[[bytes], obj
         if keys and ready.get(master, 0) & select.POLLOUT:
             keys = keys[os.write(master, keys) :]
         if ready.get(master, 0) & (select.POLLIN | select.POLLHUP):
-            output = os.read(master, CHUNK)
+            try:
+                output = os.read(master, CHUNK)
+            except OSError:  # EIO: no process has the other end open; one may open it again
+                if select.select([ended], [], [], TICK / 1000)[0]:
+                    return
+                continue
             log(output)
             show(output)
         elif ended in ready:

@@ -20,7 +20,7 @@ class Config:
     workdir: str
     user: str
     volumes: list[Volume]
-    name: str  # none: it gets one of two words
+    name: str  # "": two words are drawn
     env: dict[str, str]
     detach: bool
     remove: bool  # its record, as soon as it ends

@@ -1,6 +1,7 @@
 """The command: found as a shell would find it, and executed (execve(2))."""
 
 import os
+import re
 from typing import NoReturn
 
 from .lib import explain
@@ -33,10 +34,9 @@ def refuse_ourselves(path: str, depth: int = 0) -> None:
     if os.path.samefile(path, "/proc/self/exe"):
         raise ContainerError(f"{path}: that is the runtime itself, a program outside the container", 126)
     with open(path, "rb") as file:
-        first = file.read(256).split(b"\n")[0]
-    interpreter = first[2:].split()[:1] if first.startswith(b"#!") else []
-    if interpreter and os.path.isfile(interpreter[0]) and depth < 5:  # the kernel follows no further, either
-        refuse_ourselves(os.fsdecode(interpreter[0]), depth + 1)
+        script = re.match(rb"#![ \t]*([^ \t\0\n]+)", file.read(256))  # where the kernel, too, lets the name end
+    if script and os.path.isfile(script[1]) and depth < 5:  # the kernel follows no further, either
+        refuse_ourselves(os.fsdecode(script[1]), depth + 1)
 
 
 def find(name: str, path: str) -> str:

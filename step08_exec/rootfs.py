@@ -99,7 +99,7 @@ def make_devices() -> None:
 
 def bind_file(source: str, target: str) -> None:
     """Make the file `source` appear as `target`, which is made empty to be mounted upon."""
-    os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW, 0o644))
+    os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644))
     linux.mount(source, target, None, MS.MS_BIND)
 
 
@@ -109,11 +109,11 @@ def name_host(hostname: str) -> None:
     They are written in /dev and mounted from there; then their first names can go: the mounts keep the files.
     """
     texts = {"hostname": f"{hostname}\n", "hosts": f"127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost\n"}
-    mounted = Path("/proc/self/mountinfo").read_bytes()
+    mounted = {line.split()[4] for line in Path("/proc/self/mountinfo").read_bytes().splitlines()}
     for name, text in texts.items():
         target = Path("/etc", name)
         possible = os.access("/etc", os.W_OK) or target.exists()  # else a volume at /etc is read-only
-        if possible and not target.is_symlink() and f" {target} ".encode() not in mounted:
+        if possible and not target.is_symlink() and os.fsencode(target) not in mounted:
             Path("/dev", name).write_text(text)
             bind_file(f"/dev/{name}", str(target))
             Path("/dev", name).unlink()

@@ -70,9 +70,12 @@ def groups() -> list[list[str]]:
 def table(path: str) -> list[list[str]]:
     """The fields of a file like passwd(5); none if the image has no such file."""
     with suppress(FileNotFoundError, NotADirectoryError):
-        if stat.S_ISREG(os.stat(path).st_mode):  # a FIFO would keep us waiting
-            with open(path, "rb") as file:
-                return [os.fsdecode(line).split(":") for line in file.read(LONGEST_FILE).split(b"\n")]
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a FIFO would keep us waiting
+        try:
+            data = os.read(fd, LONGEST_FILE) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+        finally:
+            os.close(fd)
+        return [os.fsdecode(line).split(":") for line in data.split(b"\n")]
     return []
 
 

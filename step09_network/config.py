@@ -21,7 +21,7 @@ class Config:
     workdir: str
     user: str
     volumes: list[Volume]
-    name: str  # none: it gets one of two words
+    name: str  # "": two words are drawn
     env: dict[str, str]
     networks: list[str]  # their names; or none or host, alone
     ip: str  # on the first of them

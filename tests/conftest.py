@@ -137,9 +137,7 @@ def concerns(candidate: Candidate, test: pytest.Item, config: pytest.Config) -> 
         return candidate.step == (first, last)[share >> 8 & 1]
     between = range(first + 1, last)
     some = share >> 16 & 0xFF < 0x10
-    return candidate.step in (first, last) or bool(
-        between and some and candidate.step == between[share % len(between)]
-    )
+    return candidate.step in (first, last) or bool(between and some and candidate.step == between[share % len(between)])
 
 
 def unchanged(first: int, last: int, files: tuple[str, ...]) -> bool:

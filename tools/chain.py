@@ -26,10 +26,10 @@ from pathlib import Path, PurePosixPath
 
 # What a chapter may ask of its reader, in lines of Python: altered or removed in its predecessor's files, added to
 # them, and in new files. Step 6 brings images, step 9 networks.
-ALTERED, ADDED, NEW = 25, 150, {6: 670, 9: 1110}
+ALTERED, ADDED, NEW = 25, 150, {6: 675, 9: 1115}
 NEW_OF_OTHERS = 650
 # Lines of a whole step that are not blank.
-SIZES = {1: 740, 2: 1135, 3: 1650, 4: 1850, 5: 2100, 6: 2900, 7: 3550, 8: 3900, 9: 4980}
+SIZES = {1: 755, 2: 1150, 3: 1650, 4: 1850, 5: 2100, 6: 2900, 7: 3550, 8: 3900, 9: 5010}
 # compression.zstd came with Python 3.14; an older Python does not list it.
 STANDARD_LIBRARY = sys.stdlib_module_names | {"compression"}
 

@@ -27,7 +27,7 @@ INSTEAD = {
 def advice(command: str = "") -> str:
     """One sentence about a command that this step lacks; "" if nothing is known of it."""
     for step, names in BROUGHT_BY.items():
-        if command in names.split() and f"step{step:02}" > PROGRAM:
+        if command in names.split() and "step01" <= PROGRAM < f"step{step:02}":
             return f"{command!r} comes with step {step}: this is {PROGRAM}"
     for names, sentence in INSTEAD.items():
         if command in names.split():

@@ -7,7 +7,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ..child import guarded
@@ -51,6 +51,9 @@ def frozen(name: str) -> Iterator[bool]:
 
 
 def let_go(switch: Path, off: str) -> None:
-    """Let paused processes go on. If the container has been killed meanwhile, its cgroup may be gone."""
-    with suppress(FileNotFoundError):
+    """Let paused processes go on. If the container has been killed meanwhile, its cgroup may be gone (ENODEV, too)."""
+    try:
         linux.write_file(switch, off)
+    except OSError:
+        if switch.exists():
+            raise

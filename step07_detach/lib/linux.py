@@ -26,7 +26,7 @@ AT_FDCWD = -100
 
 
 class CLONE(IntFlag):
-    """Which namespaces are made new (namespaces(7)), in the order strace prints them."""
+    """Flags of clone3(2) and unshare(2), in the order strace prints them; most make a namespace new (namespaces(7))."""
 
     CLONE_NEWNS = 0x00020000
     CLONE_NEWCGROUP = 0x02000000
@@ -246,6 +246,8 @@ def write_file(path: str | os.PathLike[str], text: str) -> None:
     fd = os.open(path, os.O_WRONLY)
     try:
         os.write(fd, text.encode())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from None
     finally:
         os.close(fd)
 

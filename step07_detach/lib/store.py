@@ -42,7 +42,7 @@ def folder(name: str) -> Path:
         with suppress(FileExistsError):
             root().mkdir(parents=True)
             root().chmod(0o700)
-    (root() / name).mkdir(exist_ok=True)
+    (root() / name).mkdir(0o700, exist_ok=True)
     return root() / name
 
 

@@ -28,17 +28,18 @@ def make(root: Path) -> None:
     """Make the image's root file system in the directory `root`, which is there when it is whole, and not before."""
     half = root.with_name(f".{root.name}")
     shutil.rmtree(half, ignore_errors=True)  # left by a runtime that was killed
+    before = os.umask(0o022)  # the caller's may hide new files from others; the image's users must see theirs
     try:
         origin = fill(half)
         half.rename(root)
     finally:
+        os.umask(before)
         shutil.rmtree(half, ignore_errors=True)
     complain(f"made the image 'busybox' from {origin}")
 
 
 def fill(root: Path) -> str:
     """Make the root file system in a new directory. Returns what it was made from."""
-    os.umask(0o022)  # the caller's umask may hide new files from others; the image's users must see theirs
     root.mkdir()
     for folder in FOLDERS:
         (root / folder).mkdir(parents=True)
@@ -67,7 +68,7 @@ def install_tool(name: str, root: Path) -> bool:
     program = shutil.which(name)
     if program is None:
         if name == "sh":
-            raise ContainerError("this machine has no shell to make an image from: import one")
+            raise ContainerError("this machine has no shell to make an image from: run a directory (./DIR)")
         return False
     shutil.copy(program, root / "bin" / name)
     for library in libraries(program):

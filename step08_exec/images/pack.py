@@ -83,8 +83,11 @@ def attributes(name: str) -> Records:
 def write_file(target: IO[bytes], name: str, info: os.stat_result) -> None:
     """Write a file: its header, and of its bytes those that are no hole. Raises OSError if it has become shorter."""
     shorter = OSError(errno.EIO, "the file became shorter while it was read", name)
-    content = os.open(name, os.O_RDONLY)
+    # Where nothing could pause the container, it may have put a link or a FIFO there meanwhile.
+    content = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
+        if not stat.S_ISREG(os.fstat(content).st_mode):
+            raise OSError(errno.EIO, "it became another kind of file while it was read", name)
         pieces = data_pieces(content, info)
         size = sum(count for _, count in pieces)
         if size == info.st_size:

@@ -21,7 +21,7 @@ def open_noted(state: dict[str, Any]) -> int | None:
     """A pidfd of the process that was noted in `state`, or None if it is dead."""
     if state.get("boot") != boot_id():
         return None
-    with suppress(ProcessLookupError):
+    with suppress(OSError):  # no such process; or (EINVAL) that number is a thread's now
         process = os.pidfd_open(state["pid"])
         if start_ticks(state["pid"]) == state["ticks"]:
             return process

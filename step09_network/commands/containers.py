@@ -19,8 +19,10 @@ from ..records.record import Record
 from . import filters
 
 app = typer.Typer()
-Containers = Annotated[list[str], typer.Argument(metavar="CONTAINER...", help="Names or ids, or beginnings of these.")]
-AContainer = Annotated[str, typer.Argument(metavar="CONTAINER", help="Its name or id, or the beginning of that.")]
+Containers = Annotated[list[str], typer.Argument(metavar="CONTAINER...", help="Names, ids, or first digits of ids.")]
+AContainer = Annotated[
+    str, typer.Argument(metavar="CONTAINER", help="Its name, or its id or the first digits of that.")
+]
 
 
 @app.command()

@@ -1,8 +1,8 @@
 """Networks: what containers are connected to. Here is what the commands do; `bridge.py` does it in the kernel.
 
 Every change happens under the lock of `networks` in the store, in this order: first on record, then in the kernel. So
-whatever a killed command has left can be found on record, and is taken away by the next: whose container is not held
-by anybody any more has no use for its address, cable and ports.
+whatever a killed command has left is on record, and the next command takes it away: a container that no process holds
+any more needs no address, cable and ports.
 """
 
 import os
@@ -215,7 +215,7 @@ def tell_names(network: Network, container: str) -> None:
 def let_users_in() -> None:
     """Allow all users of a container what its network namespace keeps for root: ports below 1024, and ping. ip(7)."""
     linux.write_file("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")
-    first, _, count = Path("/proc/self/gid_map").read_text().split()[-3:]  # in a user namespace there may be but one
+    first, _, count = Path("/proc/self/gid_map").read_text().split()[-3:]  # a user namespace may know only one
     linux.write_file("/proc/sys/net/ipv4/ping_group_range", f"0 {min(int(first) + int(count), 2**31) - 1}")
 
 

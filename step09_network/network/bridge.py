@@ -68,9 +68,10 @@ def delete(network: Network) -> None:
     chains = nft.forward_chains()
     rules = deletions(network) if OF_IPTABLES in chains else []
     nft.run("\n".join([f"table ip {bridge}", f"delete table ip {bridge}", *rules]))  # named first, so that it exists
-    if not others and (forwarding().exists() or OF_GUARD in chains):
+    if not others and (store.read_json(forwarding()) == this_boot() or OF_GUARD in chains):
         linux.write_file(FORWARD, "0")
         nft.run(f"table ip {GUARD}\ndelete table ip {GUARD}")
+    if not others:
         forwarding().unlink(missing_ok=True)
 
 
@@ -198,15 +199,19 @@ def forwarding() -> Path:
     return store.folder("networks") / "forwarding.json"
 
 
+def this_boot() -> dict[str, str]:
+    """What that file says if it was in this one."""
+    return {"boot": files.text_of("/proc/sys/kernel/random/boot_id").strip()}
+
+
 def forward(network: Network, chains: dict[nft.Place, str]) -> None:
     """Have the host pass packets on, between the bridge and the world; others' `chains` may be in the way."""
-    boot = {"boot": files.text_of("/proc/sys/kernel/random/boot_id").strip()}
     if FORWARD.read_text().strip() == "0":
-        store.write_json(forwarding(), boot)
+        store.write_json(forwarding(), this_boot())
         nft.run(ONLY_BRIDGES)
         linux.write_file(FORWARD, "1")
         complain("switched net.ipv4.ip_forward on; removing the last network switches it off again")
-    elif store.read_json(forwarding()) == boot and OF_GUARD not in chains:  # somebody has flushed all rules
+    elif store.read_json(forwarding()) == this_boot() and OF_GUARD not in chains:  # somebody has flushed all rules
         nft.run(ONLY_BRIDGES)
     for place, policy in chains.items():
         family, table, chain = place

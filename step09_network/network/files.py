@@ -29,7 +29,7 @@ RESOLVED = Path("/run/systemd/resolve/resolv.conf")
 
 
 def make(directory: Path, config: "Config") -> list[Volume]:
-    """Make the files in a container's directory; return them as volumes, but for those the user has his own at."""
+    """Make the files in a container's directory; return them as volumes, except where the user mounts something."""
     mode, taken = config.network, [volume.target for volume in config.volumes]
     (directory / "hostname").write_text(f"{config.hostname}\n")
     (directory / "hosts").write_text(text_of("/etc/hosts") if mode == "host" else LOCAL)

@@ -76,8 +76,8 @@ class Netlink:
             return
         home = os.open("/proc/self/ns/net", os.O_RDONLY)
         try:
-            linux.setns(namespace.fd, CLONE.CLONE_NEWNET)
             try:
+                linux.setns(namespace.fd, CLONE.CLONE_NEWNET)
                 self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
             finally:
                 linux.setns(home, CLONE.CLONE_NEWNET)
@@ -158,10 +158,14 @@ class Netlink:
         self.change(f"link set {name} type bridge_slave hairpin on", RTM_SETLINK, 0, link, port)
 
     def delete(self, name: str) -> None:
-        """Delete a link, if there is one."""
+        """Delete a link, if there is one. It may go by itself meanwhile, with the namespace of its other end."""
         index, _ = self.link(name)
-        if index:
-            self.change(f"link delete {name}", RTM_DELLINK, 0, IFINFOMSG.pack(0, 0, index, 0, 0))
+        try:
+            if index:
+                self.change(f"link delete {name}", RTM_DELLINK, 0, IFINFOMSG.pack(0, 0, index, 0, 0))
+        except ContainerError:
+            if self.link(name)[0]:
+                raise
 
     # ---- addresses and routes ----
 

@@ -206,3 +206,9 @@ def test_output_of_it_goes_into_a_pipe_while_keys_come_from_a_terminal(runtime: 
     assert terminal.stdout
     assert terminal.stdout.read().endswith(b"got hello\r\n")
     sane(terminal)
+
+
+def test_a_command_that_lets_go_of_its_terminal(runtime: Runtime) -> None:
+    """It is not over, though nobody can read from the terminal's other end meanwhile."""
+    result = runtime.run("sh", "-c", "exec </dev/null >/dev/null 2>&1; sleep 0.5; exit 7", options=["-t"])
+    assert result.code == 7
