@@ -83,7 +83,7 @@ def join(config: Config, target: int, cgroup: Cgroup, channel: socket.socket) ->
     linux.prctl(PR.PR_SET_DUMPABLE, 0, "SUID_DUMP_DISABLE")
     cgroup.enter()
     try:
-        linux.setns(target, namespaces.flags() | CLONE.CLONE_NEWCGROUP)
+        linux.setns(target, namespaces.flags())
         pid = linux.clone(CLONE.CLONE_PARENT, cgroup.birthplace)
     except ProcessLookupError:
         raise ContainerError(f"{config.name}: it has just ended") from None
@@ -91,12 +91,13 @@ def join(config: Config, target: int, cgroup: Cgroup, channel: socket.socket) ->
         raise ContainerError(f"it cannot be joined, perhaps it has just ended: {sentence(error)}") from None
     if pid == 0:
         explain.i_am("init")
-        do(partial(inside, config), channel)
+        do(partial(inside, config, target), channel)
     return pid
 
 
-def inside(config: Config, channel: socket.socket) -> None:
+def inside(config: Config, target: int, channel: socket.socket) -> None:
     """The child: become the command. The namespaces are a container's, furnished already."""
+    linux.setns(target, CLONE.CLONE_NEWCGROUP)  # only now: clone3 puts nobody into a cgroup that is out of sight
     init.forget_the_caller(channel)
     init.connect_streams(config, channel)
     init.become(config, make_workdir=False)
