@@ -17,7 +17,7 @@ def parse(files: list[Path], settings: list[str]) -> dict[str, str]:
     for text in [*lines, *settings]:
         name, given, value = text.partition("=")
         if not name or any(character.isspace() for character in name) or "\0" in text:
-            raise ContainerError(f"{text!r} is no variable: NAME=VALUE, or NAME alone, and no white space in NAME")
+            raise ContainerError(f"-e or --env-file: {text!r}: NAME=VALUE, or NAME alone, and no white space in NAME")
         if given or name in os.environ:
             variables[name] = value if given else os.environ[name]
     return variables

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .errors import ContainerError, NotFoundError, complain, sentence
+from .errors import ContainerError, NotFoundError, complain
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,8 +20,8 @@ def each(words: list[str], action: Callable[[str], None], force: bool = False) -
     for word in words:
         try:
             action(word)
-        except (ContainerError, OSError) as error:
-            complain(sentence(error))
+        except ContainerError as error:
+            complain(str(error))
             if not (force and isinstance(error, NotFoundError)):
                 failed = 1
     return failed
