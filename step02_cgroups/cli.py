@@ -27,7 +27,7 @@ app = typer.Typer(
 
 @app.callback()
 def before_each_command() -> None:
-    """Done first, whatever the command. (Without it Typer would take a single command for the whole program.)"""
+    """Done before any command. (Without it Typer would take a single command for the whole program.)"""
     if os.environ.get("MYDOCKER_EXPLAIN", "0") not in ("", "0"):
         explain.enable()
 

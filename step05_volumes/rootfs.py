@@ -83,9 +83,9 @@ def mount_new(source: str, target: str, kind: str, flags: MS, data: str | None =
 
 
 def make_devices() -> None:
-    """Fill /dev. Where mknod(2) is not permitted, in a user namespace, the host's device is bound in its place.
+    """Fill /dev. A user namespace does not permit mknod(2): there the host's device is bound in its place.
 
-    As root not so: a container's chmod of a bound /dev/null would be a chmod of the host's.
+    Root makes new ones: a container's chmod of a bound /dev/null would be a chmod of the host's.
     """
     for name, (major, minor) in DEVICES.items():
         try:

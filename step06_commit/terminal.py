@@ -23,7 +23,7 @@ CHUNK = 65536  # bytes
 
 def mount_devpts() -> None:
     """Give the container terminals of its own, numbered from /dev/pts/0 (kernel: filesystems/devpts.rst)."""
-    # gid 5 is the group `tty` on every distribution. Without root it is nobody's that we could name.
+    # gid 5 is the group `tty` on every distribution. Without root it is not mapped, so we cannot name it.
     group = "" if ROOTLESS else ",gid=5"
     options = f"newinstance,ptmxmode=0666,mode=0620{group}"
     linux.mount("devpts", "/dev/pts", "devpts", MS.MS_NOSUID | MS.MS_NOEXEC, options)

@@ -24,10 +24,10 @@ def flags() -> CLONE:
 
 
 def map_caller_to_root(pid: int) -> None:
-    """Let the caller be root (0) in the user namespace of process `pid`, and nobody else be anybody.
+    """Map the caller to root (0) in the user namespace of process `pid`. Nobody else is mapped.
 
-    The order is the kernel's: without root, setgroups(2) has to be given up before gid_map may be written, or a
-    member of a group that is denied something could drop that group (CVE-2014-8989).
+    The kernel wants this order: without root, setgroups(2) must be given up before gid_map may be written. Otherwise
+    a member of a group that is denied something could leave that group (CVE-2014-8989).
     """
     linux.write_file(f"/proc/{pid}/uid_map", f"0 {os.geteuid()} 1")
     linux.write_file(f"/proc/{pid}/setgroups", "deny")

@@ -20,7 +20,7 @@ ROOTLESS = os.geteuid() != 0
 def flags(network: str) -> CLONE:
     """The namespaces to make: all that isolate, and without root the user namespace that permits the others.
 
-    The network namespace not if `network` is "host".
+    With `network` "host" there is no network namespace.
     """
     wanted = CLONE.CLONE_NEWNS | CLONE.CLONE_NEWUTS | CLONE.CLONE_NEWIPC | CLONE.CLONE_NEWPID | CLONE.CLONE_NEWNET
     wanted &= ~CLONE.CLONE_NEWNET if network == "host" else ~CLONE(0)
@@ -28,10 +28,10 @@ def flags(network: str) -> CLONE:
 
 
 def map_caller_to_root(pid: int) -> None:
-    """Let the caller be root (0) in the user namespace of process `pid`, and nobody else be anybody.
+    """Map the caller to root (0) in the user namespace of process `pid`. Nobody else is mapped.
 
-    The order is the kernel's: without root, setgroups(2) has to be given up before gid_map may be written, or a
-    member of a group that is denied something could drop that group (CVE-2014-8989).
+    The kernel wants this order: without root, setgroups(2) must be given up before gid_map may be written. Otherwise
+    a member of a group that is denied something could leave that group (CVE-2014-8989).
     """
     linux.write_file(f"/proc/{pid}/uid_map", f"0 {os.geteuid()} 1")
     linux.write_file(f"/proc/{pid}/setgroups", "deny")

@@ -41,7 +41,7 @@ def mount(directory: Path) -> Path:
 
     Raises ContainerError if the file system that the store is on cannot be an upper layer.
     """
-    # The options separate paths by commas and colons, which may also occur in a path; in these, relative ones, none do.
+    # In the options, commas and colons have a meaning. The store's path may hold some; these relative names hold none.
     linux.chdir(str(directory))
     try:
         options = f"lowerdir=lower,upperdir=upper,workdir=work{attributes()}"
@@ -52,10 +52,10 @@ def mount(directory: Path) -> Path:
 
 
 def attributes() -> str:
-    """The option that says where the kernel keeps its marks: in the extended attributes trusted.overlay.* or, as those
-    are the real root's, in user.overlay.* (userxattr). Tried out, for we may be root of somebody else's user namespace.
+    """The option that says where the kernel keeps its marks: "" for the extended attributes trusted.overlay.*, which
+    only the real root may set; else user.overlay.* (userxattr). We try it: we may be root of a user namespace only.
 
-    Raises OSError if files have no attributes here. The kernel would mount even so, and fail when a directory goes.
+    Raises OSError if files have no attributes here. The kernel would mount even so, and fail when a directory is removed.
     """
     try:
         os.setxattr("work", "trusted.overlay.try", b"")

@@ -31,7 +31,7 @@ def settings(limits: Limits) -> list[tuple[str, str, object]]:
     return [
         ("memory", "memory.limit_in_bytes", limits.memory),
         ("memory", "memory.memsw.limit_in_bytes", limits.memory and 2 * limits.memory),
-        ("cpu", "cpu.cfs_quota_us", limits.cpus and round(limits.cpus * PERIOD)),  # of 100,000, the kernel's own period
+        ("cpu", "cpu.cfs_quota_us", limits.cpus and round(limits.cpus * PERIOD)),  # microseconds; its period is 100,000
         ("cpu", "cpu.shares", limits.cpu_shares),
         ("cpuset", "cpuset.cpus", limits.cpuset_cpus),
         ("pids", "pids.max", limits.pids if limits.pids != -1 else None),

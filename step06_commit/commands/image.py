@@ -59,7 +59,7 @@ def list_images(
 @app.command()
 def rmi(
     references: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Names or ids.")],
-    force: Annotated[bool, typer.Option("-f", "--force", help="It is no failure if there is none.")] = False,
+    force: Annotated[bool, typer.Option("-f", "--force", help="Do not fail if there is none.")] = False,
 ) -> int:
     """Remove images."""
     return each(references, lambda reference: print(*catalog.remove(reference), sep="\n"), force)

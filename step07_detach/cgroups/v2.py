@@ -45,8 +45,8 @@ def settings(limits: Limits) -> list[tuple[str, str, object]]:
 def shares_to_weight(shares: int) -> int:
     """Version 1's cpu.shares (2 … 1024 … 262144) as version 2's cpu.weight (1 … 100 … 10000).
 
-    The curve through these three points that runc draws since 1.3.2: log10(weight) is quadratic in log2(shares). The
-    straight line of before made 39 of the default 1024 (opencontainers/runc issue 4772).
+    This is runc's curve through these three points, since 1.3.2: log10(weight) is quadratic in log2(shares). The
+    straight line used before turned the default of 1024 into 39 (opencontainers/runc issue 4772).
     """
     power = math.log2(shares)
     return math.ceil(10 ** ((power**2 + 125 * power) / 612 - 7 / 34))

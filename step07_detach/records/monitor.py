@@ -104,8 +104,8 @@ def pass_on(log: Log, source: int, stream: int) -> bool:
 def turn_into_monitor(directory: "Path", sources: dict[int, int], ended: int) -> "NoReturn":
     """Become this file as a program of its own. The descriptors that the runtime has opened stay open.
 
-    Those that its caller has left open do not: else a lock or a pipe of the caller's would be held as long as the
-    container runs. They are told apart by a flag: what came to us through exec has no close-on-exec, what Python opens
+    Those that the caller has left open are closed: otherwise a lock or a pipe of the caller's would be held as long as
+    the container runs. A flag tells them apart: what came to us through exec has no close-on-exec, what Python opens
     has it.
     """
     null = os.open("/dev/null", os.O_RDWR)

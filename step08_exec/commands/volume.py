@@ -27,7 +27,7 @@ def list_volumes(
 @volume.command("rm")
 def remove_volumes(
     names: Annotated[list[str], typer.Argument(metavar="VOLUME...", help="Names of volumes.")],
-    force: Annotated[bool, typer.Option("-f", "--force", help="It is no failure if there is none.")] = False,
+    force: Annotated[bool, typer.Option("-f", "--force", help="Do not fail if there is none.")] = False,
 ) -> int:
     """Remove volumes, and all that is in them."""
 

@@ -62,7 +62,7 @@ def read_json(path: Path) -> Any:
 def write_json(path: Path, value: Any) -> None:
     """Replace a JSON file as a whole: a reader sees the old one or the new one, never a half.
 
-    The caller holds a lock, so the half that a killed writer has left is the next one's to overwrite.
+    The caller holds a lock. So the next writer may overwrite the half that a killed writer has left.
     """
     half = path.with_name(f".{path.name}.new")
     try:

@@ -55,7 +55,7 @@ def inspect_networks(names: Networks) -> int:
 @network.command("rm")
 def remove_networks(
     names: Networks,
-    force: Annotated[bool, typer.Option("-f", "--force", help="It is no failure if there is none.")] = False,
+    force: Annotated[bool, typer.Option("-f", "--force", help="Do not fail if there is none.")] = False,
 ) -> int:
     """Remove networks that no container is on."""
     only_root()
