@@ -55,7 +55,7 @@ def attributes() -> str:
     """The option that says where the kernel keeps its marks: "" for the extended attributes trusted.overlay.*, which
     only the real root may set; else user.overlay.* (userxattr). We try it: we may be root of a user namespace only.
 
-    Raises OSError if files have no attributes here. The kernel would mount even so, and fail when a directory is removed.
+    Raises OSError if files have no attributes here. The kernel would mount, and fail when a directory is removed.
     """
     try:
         os.setxattr("work", "trusted.overlay.try", b"")

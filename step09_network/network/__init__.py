@@ -110,13 +110,7 @@ def get(name: str) -> Network:
     return model.get(name)
 
 
-def connect(
-    network_name: str,
-    container: str,
-    container_name: str,
-    namespace: Namespace,
-    ip: str = "",
-) -> None:
+def connect(network_name: str, container: str, container_name: str, namespace: Namespace, ip: str = "") -> None:
     """Connect a container, given by its id, its name and its network namespace, to a network."""
     maker = driver(get(network_name).driver)  # loaded before anybody has to wait for our lock
     with linux.locked(store.folder("networks")):
