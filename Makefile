@@ -3,7 +3,7 @@ SHELL = /bin/bash
 export PYTHON ?= python3
 export PATH := $(PATH):/usr/sbin:/sbin# runc, ip, nft: not in an ordinary user's PATH on Debian
 .NOTPARALLEL:
-.PHONY: help run demo test test-v2 lint diff bench clean
+.PHONY: help run demo picture test test-v2 lint diff bench clean
 
 STEPS := $(patsubst %/__main__.py,%,$(sort $(wildcard step[0-9][0-9]_*/__main__.py)))
 ifdef STEP
@@ -28,6 +28,10 @@ run: ## a shell in a container of the newest step (with no terminal: a short tou
 demo: ## what the last step can do, in two minutes: detach, exec, a volume, a web server, commit, and nothing left
 	@tools/setup.sh run
 	@tools/demo.sh$(GIVE_BACK)
+
+picture: ## draw what the demo prints, for README: tools/demo.svg
+	@tools/setup.sh run
+	@.venv/bin/python tools/picture.py$(GIVE_BACK)
 
 test: ## install what the suite needs, then run it; ARGS='-k name -x' goes to pytest
 	@tools/setup.sh test
