@@ -7,6 +7,7 @@ each check tries is in doctor_trials.py; nothing is left behind. Exit code: 0 if
 """
 
 import sys
+from pathlib import Path
 
 if sys.version_info < (3, 11):  # noqa: UP036  it is the very question
     found = ".".join(map(str, sys.version_info[:3]))
@@ -15,11 +16,9 @@ if sys.version_info < (3, 11):  # noqa: UP036  it is the very question
         "Install one (on Debian and Ubuntu: apt-get install python3.12), then: make doctor PYTHON=python3.12"
     )
 
-from pathlib import Path
-
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from labs import doctor_checks as checks
+from labs import doctor_checks as checks  # noqa: E402  which an old Python cannot read
 
 TITLES = "namespaces cgroups rootfs overlay volumes commit detach exec network".split()
 

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -110,9 +109,9 @@ def python() -> list[Fact]:
 def packages() -> list[Fact]:
     """What the steps import, in .venv or else here."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    wanted = dict(re.fullmatch(r"([\w.-]+)(.*)", line).groups() for line in project["dependencies"])  # type: ignore[union-attr]
+    wanted = dict(re.findall(r"([\w.-]+)(.*)", "\n".join(project["dependencies"])))
     own = REPOSITORY / ".venv/bin/python"
-    versions = installed([*wanted], str(own) if own.exists() else sys.executable)
+    versions = installed_in(own, [*wanted]) if own.exists() else installed([*wanted])
     where = ".venv" if own.exists() else sys.executable
     told = ", ".join(f"{name} {versions.get(name) or 'missing'}" for name in wanted)
     if all(satisfies(versions.get(name, ""), limits) for name, limits in wanted.items()):
@@ -124,18 +123,21 @@ def packages() -> list[Fact]:
     return [bad("packages", found, ALL, "apt-get install python3-venv (other systems: Python's venv and pip)")]
 
 
-def installed(names: list[str], interpreter: str) -> dict[str, str]:
-    """The versions of packages that an interpreter has."""
-    script = """
-import importlib.metadata, json, sys
-found = {}
-for name in sys.argv[1:]:
-    try: found[name] = importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError: pass
-print(json.dumps(found))
+def installed(names: list[str]) -> dict[str, str]:
+    """The versions of packages that this interpreter has."""
+    versions = {name: [each.version for each in importlib.metadata.distributions(name=name)] for name in names}
+    return {name: found[0] for name, found in versions.items() if found}
+
+
+def installed_in(interpreter: Path, names: list[str]) -> dict[str, str]:
+    """The versions that another interpreter has; none if it cannot even start."""
+    script = f"""
+import importlib.metadata, json
+versions = {{name: [each.version for each in importlib.metadata.distributions(name=name)] for name in {names!r}}}
+print(json.dumps({{name: found[0] for name, found in versions.items() if found}}))
 """
     try:
-        done = subprocess.run([interpreter, "-c", script, *names], capture_output=True, text=True, timeout=20)
+        done = subprocess.run([interpreter, "-c", script], capture_output=True, text=True, timeout=20)
         return {str(name): str(version) for name, version in json.loads(done.stdout).items()}
     except (OSError, ValueError, subprocess.TimeoutExpired):
         return {}
@@ -145,11 +147,8 @@ def satisfies(version: str, limits: str) -> bool:
     """Whether a version is within limits such as ">=0.26,<0.29"."""
     if not version:
         return False
-    for limit in filter(None, limits.split(",")):
-        operator, bound = re.fullmatch(r"(>=|<)([\d.]+)", limit).groups()  # type: ignore[union-attr]
-        if (numbers(version) >= numbers(bound)) != (operator == ">="):
-            return False
-    return True
+    bounds = re.findall(r"(>=|<)([\d.]+)", limits)
+    return all((numbers(version) >= numbers(bound)) == (operator == ">=") for operator, bound in bounds)
 
 
 def numbers(version: str) -> list[int]:
@@ -263,7 +262,9 @@ def mounting(refusal: Refusal, steps: Iterable[int]) -> tuple[str, Iterable[int]
         covered = sorted({each.target for each in mounts() if each.target.startswith(f"{top}/")})
         if refusal.what == f"mount {top}" and refusal.error == errno.EPERM and covered:
             why = f"{refusal} (here {covered[0]} and others are covered, as container engines do)"
-            unmask = "start the outer container with podman run --security-opt unmask=ALL (docker: systempaths=unconfined)"
+            unmask = (
+                "start the outer container with podman run --security-opt unmask=ALL (docker: systempaths=unconfined)"
+            )
             return why, steps, unmask if PLACE.container else f"unmount what is mounted below {top}, or {AS_ROOT}"
     why, remedy = reason(refusal)
     return why, steps, remedy
@@ -282,7 +283,9 @@ def cgroups() -> list[Fact]:
     missing = [name for name in trials.LIMITS if name not in found.controllers]
     if not missing:
         return [Fact("cgroups", f"{versions}; limits can be set on {', '.join(trials.LIMITS)}")]
-    return [part("cgroups", f"no limits can be set on {', '.join(missing)} (cgroups: {versions})", [2], delegation(found))]
+    return [
+        part("cgroups", f"no limits can be set on {', '.join(missing)} (cgroups: {versions})", [2], delegation(found))
+    ]
 
 
 def delegation(found: trials.Cgroups) -> str:

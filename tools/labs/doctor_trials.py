@@ -13,7 +13,7 @@ import signal
 import socket
 import stat
 import struct
-import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -523,10 +523,10 @@ def make_directory(directory: Path, undo: list[Callable[[], object]]) -> None:
 def remove(directory: Path) -> None:
     """rmdir(2) says EBUSY until the kernel has let go of the last process."""
     for _ in range(100):
-        try:
-            return directory.rmdir()
-        except OSError:
-            threading.Event().wait(0.01)
+        with suppress(OSError):
+            directory.rmdir()
+            return
+        time.sleep(0.01)
 
 
 def delegated(top: Path) -> Path:
