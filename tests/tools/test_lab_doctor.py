@@ -107,10 +107,10 @@ class Ward:
 
     def joined(self, prefix: Words) -> str:
         """What goes wrong with `exec`, "" if nothing."""
-        name = [STEPS[8], "run", "-d", "--name", "first", "busybox", "sleep", "60"]
-        done = self.run(
-            prefix, "-c", BOTH, *name, "then", STEPS[8], "exec", "first", "true", "then", STEPS[8], "rm", "-f", "first"
-        )
+        step, volume = STEPS[8], f"{self.place}:/mnt:ro"
+        first = [step, "run", "-d", "--name", "first", "-v", volume, "busybox", "sleep", "60"]
+        second, removal = [step, "exec", "first", "true"], [step, "rm", "-f", "first"]
+        done = self.run(prefix, "-c", BOTH, *first, "then", *second, "then", *removal)
         return "" if done.returncode == 0 else f"exit code {done.returncode}: {done.stderr}"
 
     def truth(self, prefix: Words, number: int) -> tuple[str, str]:

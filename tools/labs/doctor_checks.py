@@ -378,7 +378,8 @@ def joining() -> list[Fact]:
     flags = trials.flags(PLACE.root)
     facts = []
     if refusal := trials.attempt(lambda: None, flags, meanwhile=lambda pid: trials.join(pid, flags)):
-        facts.append(bad("exec", *mounting(refusal, [8, 9])))
+        why, _, remedy = mounting(refusal, [8])
+        facts.append(Fact("exec", why, (8,), (9,), remedy))
     if refusal := trials.attempt(trials.settings_of_the_network, flags):
         facts.append(bad("/proc/sys", f"the network's settings cannot be changed: {refusal}", [9], writable()))
     else:

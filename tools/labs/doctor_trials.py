@@ -611,6 +611,8 @@ def load_nftables() -> ctypes.CDLL:
 def bridge_and_rules() -> None:
     """What step 9 makes on the host, made in a network namespace of our own instead."""
     library = load_nftables()
+    with trying("setns"), open("/proc/self/ns/net") as namespace:  # as one that knows a container's network
+        call("setns", namespace.fileno(), NEWNET)
     with trying("make a bridge"):
         netlink(NEWLINK, EXCLUSIVE, HEAD + attribute(NAME, b"doctor0\0") + linkinfo(b"bridge"))
     with trying("make a veth pair"):
