@@ -258,6 +258,7 @@ USER = os.geteuid()  # outside: inside, it is 0
 
 def in_a_root_of_its_own(root: Path) -> None:
     """What step 3 does: the directory is bound upon itself, and becomes the root."""
+    unshare(NEWCGROUP)()  # without root, /sys/fs/cgroup can be mounted only in one's own
     begin()
     mount(str(root), str(root), None, BIND | REC)
     enter(root)
@@ -265,6 +266,7 @@ def in_a_root_of_its_own(root: Path) -> None:
 
 def on_a_layer(directory: Path, volume: bool = False) -> None:
     """What steps 4 and later do: the root is an overlay. With a `volume`, as from step 5 on: a mount is carried in."""
+    unshare(NEWCGROUP)()
     begin()
     picked = pick_up(directory) if volume else None
     os.chdir(directory)
