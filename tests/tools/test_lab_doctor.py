@@ -291,3 +291,11 @@ def test_no_home(ward: Ward) -> None:
     text, told = ward.told()
     assert "no home directory" in text
     assert told[2].startswith("runs") and "set MYDOCKER_ROOT" in told[3]
+
+
+def test_the_command(ward: Ward) -> None:
+    """It is also one of the classroom's: with Typer, and the same words and exit code."""
+    program = str(session.REPOSITORY / "tools/lab.py")
+    done = ward.run(filtered(CLONE3, EPERM), program, "doctor")
+    assert done.returncode == 1
+    assert re.search(r"^  1  namespaces +does not run here, because ", done.stdout, re.MULTILINE)
