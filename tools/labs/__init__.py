@@ -1,0 +1,1 @@
+"""The classroom: what tools/lab.py is made of."""
