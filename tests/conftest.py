@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import host, image, oracle, own_host, rootless, session, store, strace, watchdog
+from tests.support.fresh import Fresh
 from tests.support.runtime import HOST_ENVIRONMENT, Missing, Runtime
 
 MARKS = [
@@ -285,6 +286,12 @@ def state_root(candidate: Candidate) -> Path:
         if candidate.rootless and (user := rootless.user()):
             os.chown(place, user, user)
     return place
+
+
+@pytest.fixture
+def fresh() -> Fresh:
+    """Words and numbers that nobody can know before: for what a test compares."""
+    return Fresh()
 
 
 @pytest.fixture
