@@ -258,7 +258,7 @@ def build(candidate: Candidate, tmp_path: Path, config: pytest.Config) -> Runtim
         "MYDOCKER_ROOT": str(state_root(candidate)),
     }
     made = Runtime(
-        candidate.package or command[-1],
+        candidate.package or Path(command[-1]).name,
         candidate.step,
         command,
         environment,
@@ -272,9 +272,10 @@ def build(candidate: Candidate, tmp_path: Path, config: pytest.Config) -> Runtim
         if made.step < 6:
             if not root.exists():
                 store.unpacked(made, image.tar(), root)
-        elif not Path(environment["MYDOCKER_ROOT"], "images").exists():
+        elif not (has_image := session.worker() / f"image-of-{candidate}").exists():
             imported = made.call("import", str(image.tar()), "test")
             assert imported.code == 0, f"the test image cannot be imported: {imported.err!r}"
+            has_image.touch()
     return made
 
 
