@@ -86,9 +86,8 @@ def test_a_file_of_the_users_own_in_etc(runtime: Runtime, source: Path, name: st
     """It stands in place of the one that a container is given."""
     address = f"192.0.2.{fresh.number(1, 254)}"
     (source / "own").write_text(f"{address} {fresh.word()}\n")
-    assert (source / "own").read_text().strip() in runtime.output(
-        "cat", f"/etc/{name}", options=volumes(f"{source}/own:/etc/{name}")
-    )
+    seen = runtime.output("cat", f"/etc/{name}", options=volumes(f"{source}/own:/etc/{name}"))
+    assert (source / "own").read_text().strip() in seen
 
 
 @pytest.mark.ours_alone("Podman wants it to be there")
@@ -111,14 +110,14 @@ def test_a_directory_that_is_missing_is_made(runtime: Runtime, source: Path) -> 
 def test_odd_names(runtime: Runtime, source: Path, fresh: Fresh) -> None:
     odd = ["a b", "ünï 卷", "line\nline", "-x", "a,b", "quo'te\"", "back\\slash", "$(x)*", "x" * 255]
     names: list[bytes] = [*map(os.fsencode, odd), *([] if runtime.podman else [b"\xff\xfe"])]
-    contents = [fresh.word() for _ in names]
-    for content, each in zip(contents, names, strict=True):
+    texts = [fresh.word() for _ in names]
+    for content, each in zip(texts, names, strict=True):
         place = os.fsencode(source) + b"/" + each
         os.mkdir(place)
         Path(os.fsdecode(place), "file").write_text(content)
     options = volumes(*(os.fsencode(source) + b"/" + each + b":/at/" + each for each in names))
     seen = runtime.output("sh", "-c", 'for each in "$@"; do cat "/at/$each/file"; done', "sh", *names, options=options)
-    assert seen == "".join(contents)
+    assert seen == "".join(texts)
 
 
 @pytest.mark.parametrize("order", [1, -1])

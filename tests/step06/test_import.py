@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import host, image, oracle, session, strace
+from tests.support import host, image, oracle, strace
 from tests.support.fresh import Fresh
 from tests.support.image import Member, file, folder, hard, link
 from tests.support.rootless import limited
