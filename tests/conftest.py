@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import host, image, oracle, own_host, rootless, session, store, strace, watchdog
+from tests.support.fresh import Fresh
 from tests.support.runtime import HOST_ENVIRONMENT, Missing, Runtime
 
 MARKS = [
@@ -259,7 +260,7 @@ def build(candidate: Candidate, tmp_path: Path, config: pytest.Config) -> Runtim
         "MYDOCKER_ROOT": str(state_root(candidate)),
     }
     made = Runtime(
-        candidate.package or command[-1],
+        candidate.package or Path(command[-1]).name,
         candidate.step,
         command,
         environment,
@@ -273,9 +274,10 @@ def build(candidate: Candidate, tmp_path: Path, config: pytest.Config) -> Runtim
         if made.step < 6:
             if not root.exists():
                 store.unpacked(made, image.tar(), root)
-        elif not Path(environment["MYDOCKER_ROOT"], "images").exists():
+        elif not (has_image := session.worker() / f"image-of-{candidate}").exists():
             imported = made.call("import", str(image.tar()), "test")
             assert imported.code == 0, f"the test image cannot be imported: {imported.err!r}"
+            has_image.touch()
     return made
 
 
@@ -287,6 +289,12 @@ def state_root(candidate: Candidate) -> Path:
         if candidate.rootless and (user := rootless.user()):
             os.chown(place, user, user)
     return place
+
+
+@pytest.fixture
+def fresh() -> Fresh:
+    """Words and numbers that nobody can know before: for what a test compares."""
+    return Fresh()
 
 
 @pytest.fixture
