@@ -48,8 +48,12 @@ def test_the_callers_path_does_not_matter(runtime: Runtime, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("options", [[], ["-i"], ["-t"]])
-def test_open_descriptors_do_not_leak(runtime: Runtime, tmp_path: Path, options: list[str], fresh: Fresh) -> None:
-    """Leaky Vessels, CVE-2024-21626: a directory of the host's left open is a way out."""
+def test_cve_2024_21626_open_descriptors_do_not_leak(
+    runtime: Runtime, tmp_path: Path, options: list[str], fresh: Fresh
+) -> None:
+    """Leaky Vessels: runc left a directory of the host's open, and from there a path leads all over the host.
+
+    Init closes every descriptor above the standard streams before it does anything else."""
     own = fresh.number(3, 900)
     (tmp_path / "file").write_text("secret")
     with (tmp_path / "file").open() as file:

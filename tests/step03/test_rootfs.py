@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import host, image
+from tests.support import host, image, strace
 from tests.support.fresh import Fresh
 from tests.support.image import Member, file, folder, link
 from tests.support.runtime import PROBES, Runtime
@@ -272,6 +272,68 @@ def test_an_image_that_feigns_proc(runtime: Runtime, tmp_path: Path) -> None:
         own.refusal(result)
 
 
+TRAP = "/proc/sys/kernel/core_pattern"  # who writes to it has the host execute what he likes, at the next crash
+
+
+def test_cve_2025_31133_masks_are_not_of_the_images_dev_null(runtime: Runtime, tmp_path: Path) -> None:
+    """runc masked a file with whatever stood at /dev/null: with a link to core_pattern there, the mask was that file,
+    open for writing; with nothing there, no mask. Ours is a null device, made a moment before in a /dev that is new and
+    in memory, and what cannot be masked ends the run. Neither the image nor another container of it has a say."""
+    own = imported(runtime, tmp_path, [*shell(), folder("dev"), link("dev/null", TRAP), link("dev/zero", TRAP)])
+    replace = f"rm -f /dev/null /dev/zero; ln -s {TRAP} /dev/null; echo ready; sleep 60"
+    other = own.start("/bin/busybox", "sh", "-c", replace)
+    assert other.line() == "ready"
+    look = 'for path in "$@"; do test -d $path || stat -L -c "%t:%T %n" $path; done; echo end; : >>' + TRAP
+    masked = [path for path in MASKED if os.path.exists(path)]
+    result = own.run("sh", "-c", look, "sh", "/dev/null", *masked)
+    *seen, end = result.text.splitlines()
+    assert end == "end" and len(seen) > 1, "this kernel has files that are masked"
+    assert [line for line in seen if not line.startswith("1:3 ")] == []
+    assert result.code != 0 and b"core_pattern" in result.err, "it cannot be opened for writing"
+
+
+def test_cve_2025_52565_the_console_is_the_terminal(runtime: Runtime, tmp_path: Path) -> None:
+    """runc bound /dev/pts/0 on /dev/console, wherever a link at either led: to core_pattern, open for writing.
+
+    Ours are in a devpts and a memory that have just been mounted, and hold nothing but what we have put there."""
+    names = ("dev/console", "dev/ptmx", "dev/pts/0", "dev/pts/ptmx")
+    own = imported(runtime, tmp_path, [*shell(), folder("dev/pts"), *(link(name, TRAP) for name in names)])
+    ask = 'tty; test -h /dev/console || stat -c "%F %t" /dev/console; echo typed > /dev/console; : >>' + TRAP
+    result = own.run("/bin/busybox", "sh", "-c", ask, options=["-t"])
+    tty, kind, typed, refusal = (line.strip() for line in result.out.decode().splitlines())
+    assert (tty, kind, typed) == ("/dev/pts/0", "character special file 88", "typed")
+    assert "core_pattern" in refusal and result.code != 0
+
+
+@pytest.mark.ours_alone("another program, and no way to look into it")
+def test_cve_2025_52881_nothing_is_written_to_proc(runtime: Runtime, trace: Path) -> None:
+    """runc wrote labels and settings to files of the container's /proc; where another container could redirect a path,
+    they went to core_pattern or sysrq-trigger instead. From pivot_root on, ours writes to no file of /proc or /sys."""
+    assert runtime.run("true", options=["-t"], under=strace.recording(trace)).code == 0
+    opened = list(strace.opened_to_write(trace, "pivot_root"))
+    assert "/dev/console" in opened
+    assert [path for path in opened if path.startswith(("/proc", "/sys"))] == []
+
+
+@pytest.mark.ours_alone("runc before 1.3.6 falls for it, and Podman does not keep it from that")
+def test_cve_2026_41579_dev_is_a_link_to_the_host(runtime: Runtime, tmp_path: Path) -> None:
+    """runc put its links into /dev by a path below the image before pivot_root, and removed `ptmx` there: with a /dev
+    that is a link, in a directory of the host's. Ours begins after pivot_root, when each path ends in the container,
+    and mounts nothing on a link."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "ptmx").write_text("of the host")
+    if runtime.user is not None:
+        for path in (outside, outside / "ptmx"):
+            os.chown(path, runtime.user, runtime.user)
+    targets = [str(outside), f"../../../../../../../..{outside}", f"proc/self/cwd{outside}"]
+    for target in targets:
+        own = imported(runtime, tmp_path, [*shell(), link("dev", target)])
+        result = own.run("true", options=["-t"], under=sheltered(runtime, tmp_path))
+        assert "/dev is not a directory" in own.refusal(result)
+        assert [(path.name, path.read_text()) for path in outside.iterdir()] == [("ptmx", "of the host")]
+
+
 # ---- as in the book, a container writes into its image: until step 4 -------------------------------------------------
 
 
@@ -317,8 +379,9 @@ def test_two_containers_of_an_image_do_not_see_each_others_files(runtime: Runtim
 
 @pytest.mark.step(8)
 @pytest.mark.ours_alone("runc runs from a copy of itself, and lets it happen")
-def test_a_program_that_leads_back_to_the_runtime(runtime: Runtime, tmp_path: Path) -> None:
-    """CVE-2019-5736: a script, a script's script or a link that names /proc/self/exe is the host's own interpreter."""
+def test_cve_2019_5736_a_program_that_leads_back_to_the_runtime(runtime: Runtime, tmp_path: Path) -> None:
+    """A script, a script's script or a link that names /proc/self/exe is the host's own interpreter; who executes it
+    can open it, and write to it later. We look where a program leads before we execute it."""
     members = [
         *shell(),
         file("script", b"#!/proc/self/exe -c pass\n", 0o755),

@@ -243,7 +243,9 @@ def test_links_in_the_image_lead_to_places_in_the_container(
 
 
 @OURS
-def test_links_to_what_must_not_be_covered(runtime: Runtime, tmp_path: Path, source: Path) -> None:
+def test_cve_2019_19921_links_to_what_must_not_be_covered(runtime: Runtime, tmp_path: Path, source: Path) -> None:
+    """An image with a link at /proc, or a volume there, had runc write its labels to a file that only looked like one
+    of /proc. A volume of ours may not cover /proc, /sys or /dev, wherever links of the image lead."""
     targets = ["/", "..", "/proc", "/sys/fs", "/dev", "/proc/1/root", "/proc/self/cwd", "/proc/self/fd/3", "loop"]
     targets = [*targets, "/bin/busybox"]
     names = ["loop" if target == "loop" else f"link-{number}" for number, target in enumerate(targets)]
@@ -255,8 +257,9 @@ def test_links_to_what_must_not_be_covered(runtime: Runtime, tmp_path: Path, sou
 
 
 @pytest.mark.ours_alone("it takes too long to ask Podman as often")
-def test_links_that_another_container_changes_meanwhile(runtime: Runtime, tmp_path: Path, source: Path) -> None:
-    """It shares a volume that holds the DST of another one, and makes of a directory there a link to the host's."""
+def test_cve_2021_30465_links_that_another_container_changes(runtime: Runtime, tmp_path: Path, source: Path) -> None:
+    """It shares a volume that holds the DST of another one, and makes of a directory there a link to the host's, after
+    runc has looked and before it mounts. When ours looks, no path leads to the host any more."""
     outside = made(runtime, tmp_path / "state/outside")
     shared = made(runtime, tmp_path / "state/shared")
     script = f"cd /s; echo ready; while :; do mkdir x; rm -r x; ln -s {outside} x; rm x; ln -s /proc/1/root{outside} x"
@@ -270,6 +273,41 @@ def test_links_that_another_container_changes_meanwhile(runtime: Runtime, tmp_pa
             runtime.refusal(result)
         assert list(outside.iterdir()) == []
     assert racer.running()
+
+
+@pytest.mark.ours_alone("Podman mounts otherwise")
+@pytest.mark.parametrize(("target", "leads"), [("dev", "/"), ("sys", "/proc"), ("kernel", "/sys")])
+def test_cve_2021_30465_a_link_after_the_look(
+    runtime: Runtime, tmp_path: Path, source: Path, target: str, leads: str
+) -> None:
+    """The same race, won each time: the directory becomes a link when the place was found and the mount is yet to come.
+
+    A volume that lay upon /dev would bring a `null` of its own, such as a link to /proc/self/exe, for us to open. So
+    we look once more when it lies there, at the mount itself."""
+    shared = made(runtime, tmp_path / "state/shared")
+    (source / "null").symlink_to("/proc/self/exe")
+    try:
+        under = [strace.program(), "--quiet=all", "-f", "-o", "/dev/null", "-e", "trace=move_mount"]
+        under.append("--inject=move_mount:delay_enter=1s:when=2")
+    except Missing as missing:
+        pytest.skip(str(missing))
+    options = volumes(f"{shared}:/s", f"{source}:/s/x/{target}")
+    started = runtime.start("readlink", "/proc/self/fd/0", options=options, under=under)
+    host.wait_until(lambda: (shared / "x" / target).exists(), "the place of the second is made")
+    (shared / "x").rename(shared / "before")
+    (shared / "x").symlink_to(leads)
+    said = runtime.refusal(started.end())
+    assert f"/s/x/{target}" in said and os.path.join(leads, target) in said
+
+
+@pytest.mark.ours_alone("Podman takes a terminal of the host's devpts")
+def test_cve_2025_52565_a_volume_in_place_of_terminals(runtime: Runtime, source: Path) -> None:
+    """It brings a /dev/pts/0 that leads to core_pattern, for the runtime to bind on /dev/console. A terminal of ours is
+    one that the kernel calls so, and what is read-only in /proc is so before a volume comes."""
+    for name in ("ptmx", "0", "1"):
+        (source / name).symlink_to("/proc/sys/kernel/core_pattern")
+    result = runtime.run("sh", "-c", ": >> /dev/console", options=["-t", *volumes(f"{source}:/dev/pts")])
+    runtime.refusal(result)
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------

@@ -496,6 +496,28 @@ def test_no_entry_leaves_the_image(runtime: Runtime, tmp_path: Path) -> None:
         assert not [path for path in stolen if not path.is_symlink()], attempt
 
 
+@OURS
+def test_cve_2019_14271_nothing_is_loaded_from_the_image(runtime: Runtime, tmp_path: Path, trace: Path) -> None:
+    """`docker cp` made the container's root its own, whereupon the C library loaded a part of itself, now the
+    container's, and ran it as root. What unpacks, or packs, with an image as its root has loaded all before."""
+    own = imported(runtime, tmp_path, [*shell(), folder("data"), file("data/file", b"x", 0o600)])
+    compressed = tmp_path / "image.tar.xz"
+    compressed.write_bytes(lzma.compress((tmp_path / "image.tar").read_bytes()))
+    under = strace.recording(trace)
+
+    def unpack() -> Result:
+        return own.call("import", str(compressed), "again", under=under)
+
+    def begin_a_volume() -> Result:
+        return own.run("cat", "/data/file", options=["-v", "new:/data"], under=under)
+
+    for work in (unpack, begin_a_volume):
+        assert work().code == 0
+        paths = [call.path for call in strace.after(trace, "chroot")]
+        assert any(path.endswith("file") for path in paths)
+        assert [path for path in paths if re.search(r"\.so\b|python|\.py|/etc/|/lib/", path)] == []
+
+
 def whole_or_refused(runtime: Runtime, result: Result, state: Path) -> bool:
     """Either an image and its id, or one line and nothing left. Tells which."""
     if result.code == 0:

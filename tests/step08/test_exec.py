@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -106,8 +107,9 @@ def test_nothing_of_the_caller_comes_along(runtime: Runtime, tmp_path: Path, fre
 
 
 @pytest.mark.ours_alone("runc runs from a copy of itself, which may be seen")
-def test_nothing_of_the_host_is_seen_through_it(runtime: Runtime) -> None:
-    """CVE-2019-5736: what is not yet the container's program must not show who it is, what it has open, where it is."""
+def test_cve_2019_5736_nothing_of_the_host_is_seen_through_it(runtime: Runtime) -> None:
+    """What is not yet the container's program showed in /proc who it was: runc, open for writing by /proc/PID/exe; and
+    what it had open, a directory of the host's (CVE-2016-9962). Ours is undumpable before it comes in."""
     with background(runtime) as name:
         watch = start(runtime, name, *probe("exec_watch"))
         assert watch.line() == "ready"
@@ -117,6 +119,31 @@ def test_nothing_of_the_host_is_seen_through_it(runtime: Runtime) -> None:
         refused, reached = json.loads(watch.end().text)
         assert reached == []
         assert refused > 0, "it has seen none come"
+
+
+@ROOTS
+@pytest.mark.parametrize("trap", ["/proc/self/exe", "/proc/self/fd/0", "/proc/kmsg"])
+def test_cve_2019_5736_nothing_of_the_host_is_opened_for_it(runtime: Runtime, tmp_path: Path, trap: str) -> None:
+    """A container makes of its /dev/null a link to the one who opens it as standard input: the host's Python, what the
+    caller did not give (without -i), the kernel's log, which root alone may open. It is given the null device, or else
+    an empty pipe."""
+    (tmp_path / "secret").write_text("secret of the host")
+    with background(runtime) as name, (tmp_path / "secret").open() as secret:
+        output(runtime, name, "sh", "-c", f"rm /dev/null; ln -s {trap} /dev/null")
+        seen = output(runtime, name, "readlink", "/proc/self/fd/0", stdin=secret)
+        assert re.fullmatch(r"/dev/null|pipe:\[\d+\]", seen)
+
+
+@pytest.mark.ours_alone("another program, and no way to look into it")
+@pytest.mark.as_root("others may not look into an undumpable process, strace as little as the container")
+@pytest.mark.parametrize("options", [[], ["-t", "-u", "alice"]], ids=["", "-t"])
+def test_cve_2025_52881_nothing_is_written_to_proc(runtime: Runtime, trace: Path, options: list[str]) -> None:
+    """The container has had time to redirect paths of its /proc, as far as a container can. runc wrote labels there;
+    once ours has joined, it writes to no file of /proc or /sys. Its cgroup it has entered before."""
+    with background(runtime) as name:
+        words = [*runtime.command, "exec", *options, name, "true"]
+        assert runtime.popen(words, under=strace.recording(trace)).end().code == 0
+    assert [path for path in strace.opened_to_write(trace, "setns") if path.startswith(("/proc", "/sys"))] == []
 
 
 # ---- what it is given ------------------------------------------------------------------------------------------------

@@ -286,8 +286,10 @@ def test_a_relative_place(runtime: Runtime) -> None:
 
 
 @pytest.mark.ours_alone("runc before 1.1.12 has CVE-2024-21626, and Podman does not hand descriptors on")
-def test_an_inherited_directory_is_no_way_out(runtime: Runtime, tmp_path: Path) -> None:
-    """Leaky Vessels: `-w /proc/self/fd/7` where 7 is a directory of the host's that the caller has open."""
+def test_cve_2024_21626_an_inherited_directory_is_no_way_out(runtime: Runtime, tmp_path: Path) -> None:
+    """Leaky Vessels: `-w /proc/self/fd/7`, where 7 is a directory of the host's that runc or its caller has open.
+
+    When ours goes to the working directory, no such descriptor is open any more."""
     (tmp_path / "secret").write_text("secret of the host")
     here = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
     descriptors = [here, os.dup2(here, 200)]
@@ -304,8 +306,10 @@ def test_an_inherited_directory_is_no_way_out(runtime: Runtime, tmp_path: Path) 
             os.close(number)
 
 
-def test_links_in_the_image(runtime: Runtime, tmp_path: Path) -> None:
-    """They lead to places in the image, whatever they say."""
+def test_cve_2026_55686_links_in_the_image(runtime: Runtime, tmp_path: Path) -> None:
+    """Podman made the working directory from outside, by a path below the image: a link in it led to the host.
+
+    Ours is made after pivot_root, where links lead to places in the image, whatever they say."""
     (tmp_path / "outside").mkdir()
     members = [link("work", "/etc"), link("up", "../../../etc"), link("host", str(tmp_path)), file("etc/passwd", b"")]
     own = imported(runtime, tmp_path, [*shell(), *members])
