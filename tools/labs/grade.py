@@ -249,8 +249,13 @@ def count(step: int, command: str, chosen: list[Task], heard: Heard, seconds: fl
             yield from by_function.get(name) or [Outcome(name, "open")]
 
     def told(tests: tuple[str, ...]) -> tuple[str, ...]:
-        bad = [one for one in of(tests) if one.state in ("failed", "open")]
-        return tuple(dict.fromkeys(f"{title(one.test)}: {one.said or open_said}" for one in bad))
+        """Of each test the first failure, and how many there are more with other values or as another user."""
+        found = []
+        for test in tests:
+            bad = [one for one in of((test,)) if one.state in ("failed", "open")]
+            more = f" (and {len(bad) - 1} more like this)" if bad[1:] else ""
+            found += [f"{title(one.test)}: {one.said or open_said}{more}" for one in bad[:1]]
+        return tuple(found)
 
     results = []
     for task in chosen:
@@ -290,7 +295,9 @@ def title(test: str) -> str:
     given, *rest = re.split(r"(?<=given)-|(?<=rootless)-", parameters.removesuffix("]"))
     if given == "given" and rest[:1] == ["rootless"]:
         given, rest = "rootless", rest[1:]
-    values = ", ".join(filter(None, rest))
+    values = ", ".join(
+        value for value in rest if value and not re.fullmatch(r"[a-z_]+\d+", value)
+    )  # pytest's own names
     return words + (f" ({values})" if values else "") + (", without root" if given == "rootless" else "")
 
 
