@@ -241,6 +241,13 @@ def test_there_is_no_such_runtime(tmp_path: Path, tasks: list[Task]) -> None:
         grade.grade(1, "./none", tmp_path)
 
 
+def test_why_there_are_no_results_is_in_the_results(tmp_path: Path) -> None:
+    with pytest.raises(grade.CannotGrade, match="no such program"):
+        report.once(1, "./none", tmp_path, tmp_path / "state/results.json", None, "", None)
+    written = json.loads((tmp_path / "state/results.json").read_text())
+    assert written["score"] == 0 and "no such program" in written["output"]
+
+
 # ---- hints -----------------------------------------------------------------------------------------------------------
 
 
@@ -365,7 +372,7 @@ def traced():
     assert [pid for pid in others() if ctypes.CDLL(None).ptrace(16, pid, 0, 0) == 0]
 attempt("memory", memory)
 attempt("ptrace", traced)
-attempt("scope", lambda: open("/proc/sys/kernel/yama/ptrace_scope", "w").write("0\n"))
+attempt("scope", lambda: os.write(os.open("/proc/sys/kernel/yama/ptrace_scope", os.O_WRONLY), b"0"))
 attempt("kcore", lambda: len(open("/proc/kcore", "rb").read(4096)))
 attempt("mem", lambda: len(open("/dev/mem", "rb").read(4096)))
 attempt("key", lambda: open("/run/lab-key").read())

@@ -112,12 +112,14 @@ def earlier_tests(step: int) -> list[str]:
     return found
 
 
-def pytest_words(step: int, command: str, directory: Path, key: Path, tests: list[str], slowness: float) -> list[str]:
+def pytest_words(
+    step: int, command: str, directory: Path, key: Path, tests: list[str], workers: int, slowness: float
+) -> list[str]:
     """-P: neither the current directory nor the submission is where the tests' own modules are looked for."""
     return [
         *(sys.executable, "-P", "-m", "pytest", "-c", "pyproject.toml", "-p", "tools.labs.recorder"),
         *("--lab-key", str(key), "--runtime", command, "--runtime-in", str(directory), "--step", str(step)),
-        *("-n", "2", "--maxschedchunk", "1", "--max-worker-restart", "4", "--reruns", "0", "-q", "--tb", "no"),
+        *("-n", str(workers), "--maxschedchunk", "1", "--max-worker-restart", "4", "--reruns", "0", "-q", "--tb", "no"),
         *("--timeout", str(TEST_LIMIT * slowness), "-p", "no:cacheprovider", *tests),
     ]
 
@@ -136,7 +138,7 @@ def run_here(step: int, command: str, directory: Path, tests: list[str], key: by
         file = Path(place, "key")
         file.touch(0o600)
         file.write_bytes(key)
-        words = pytest_words(step, command, directory, file, tests, slowness=1)
+        words = pytest_words(step, command, directory, file, tests, workers=2, slowness=1)
         child = subprocess.Popen(
             words,
             cwd=REPOSITORY,

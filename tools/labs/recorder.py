@@ -50,7 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class Teller:
-    """Of the process that hears of all tests: pytest's own, not its workers."""
+    """Of the process that hears of all tests: pytest's own, not its workers, if it has any."""
 
     def __init__(self, key: bytes) -> None:
         self.key, self.number, self.planned = key, 0, False
@@ -60,12 +60,18 @@ class Teller:
         text = json.dumps({"number": self.number, **event})
         os.write(STDOUT, f"\n{MARK} {sign(self.key, text)} {text}\n".encode())
 
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self.plan([item.nodeid for item in session.items])
+
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
         if not self.planned:  # each worker has the same
-            self.planned = True
-            for test in ids:
-                self.tell(planned=test)
+            self.plan(ids)
+
+    def plan(self, tests: list[str]) -> None:
+        self.planned = True
+        for test in tests:
+            self.tell(planned=test)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         said = dict(report.user_properties).get("said") or plain(report)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from .errors import LabError
 from .grade import CannotGrade, Report, TaskResult, grade
 
 ROOM = 1 << 20  # bytes that a results file takes from the start
@@ -87,7 +88,7 @@ def gradescope(report: Report) -> dict[str, Any]:
         if task.unlisted_failures:
             said = "\n".join(task.unlisted_failures)
             name = f"{task.topic}: {task.title}: what is unlisted"
-            tests.append({"name": name, "output": said[:MOST], "visibility": "hidden"})
+            tests.append({"name": name, "score": 0, "max_score": 0, "output": said[:MOST], "visibility": "hidden"})
     said = "\n".join([total(report), report.remark, *(f"broken: {line}" for line in report.broken)])
     return {
         "score": report.score,
@@ -202,7 +203,11 @@ def once(
         status.update(f"{report.score} points so far, {report.seconds:.0f} s")
 
     with console.status("the tests are being collected") as status:
-        report = grade(step, command, directory, limit, sandbox, keep)
+        try:
+            report = grade(step, command, directory, limit, sandbox, keep)
+        except LabError as error:
+            keep(Report(step, command, [], remark=str(error)), last=True)
+            raise
         keep(report, last=True)
     show(report, console)
     return report

@@ -4,9 +4,10 @@ Inside, the runtime is root beside the tests. What that is good for, and what no
 
 - The machine has a copy of the submission, the programs in /usr, the tests and Python. It has no other file of the
   host, no network, and a disk that goes with it. It can write to nothing outside.
-- What it says is counted only if it is signed (recorder.py). The key is in the memory of pytest's first process. No
-  process, root or not, may look into another one there (Yama's ptrace_scope=3, which nobody can lower), and root cannot
-  read or change the kernel (lockdown=confidentiality).
+- What it says is counted only if it is signed (recorder.py). The key is in the memory of pytest's process. There are no
+  workers, as others could write into the pipes between these and pytest. No process, root or not, may look into another
+  one there (Yama's ptrace_scope=3, which nobody can lower), and root cannot read or change the kernel
+  (lockdown=confidentiality).
 - The tests lie on a read-only share, and so does Python's library. But root may mount something over them, or replace
   a program in /usr. A test that then loads or starts it can be deceived. Whoever writes such a thing leaves it in the
   files that were handed in.
@@ -50,7 +51,7 @@ def run_inside(
     try:
         kvm = machine.kvm_works()
         with copied(directory) as copy:
-            _, *words = pytest_words(step, command, Path(SUBMISSION), Path(KEY), tests, SLOWNESS[kvm])
+            _, *words = pytest_words(step, command, Path(SUBMISSION), Path(KEY), tests, 0, SLOWNESS[kvm])
             words.insert(0, f"{HOME}/.venv/bin/{Path(sys.executable).name}")
             variables = [f"MYDOCKER_TEST_SLOWNESS={SLOWNESS[kvm]}", f"PYTHONPATH={HOME}", "PYTHONSAFEPATH=1"]
             variables.append("PYTHONDONTWRITEBYTECODE=1")
