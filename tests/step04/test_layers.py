@@ -10,6 +10,7 @@ from tests.support.image import file, folder, hard
 from tests.support.runtime import Runtime
 from tests.support.store import imported
 
+pytestmark = pytest.mark.same("overlay.py", "rootfs.py")
 OURS = pytest.mark.ours_alone("what a runtime keeps for a container is its own affair")
 
 
