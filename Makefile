@@ -3,7 +3,7 @@ SHELL = /bin/bash
 export PYTHON ?= python3
 export PATH := $(PATH):/usr/sbin:/sbin# runc, ip, nft: not in an ordinary user's PATH on Debian
 .NOTPARALLEL:
-.PHONY: help run demo test test-v2 lint diff bench clean
+.PHONY: help run demo test test-v2 lint diff lab bench clean
 
 STEPS := $(patsubst %/__main__.py,%,$(sort $(wildcard step[0-9][0-9]_*/__main__.py)))
 ifdef STEP
@@ -50,6 +50,11 @@ lint: ## ruff, mypy --strict, shellcheck, and that the chain of steps is whole
 diff: ## make diff STEP=03: what chapter 3 changes
 	@$(if $(STEP),,echo 'which chapter? For example: make diff STEP=03' >&2; exit 2)
 	@$(PYTHON) tools/chain.py diff $(NN)
+
+lab: ## your own starter: make lab STEP=04 [DIR=~/my-runtime] [LEVEL=open]
+	@$(if $(STEP),,echo 'which step? For example: make lab STEP=04' >&2; exit 2)
+	@tools/setup.sh run
+	@.venv/bin/python tools/lab.py new $(NN) $(if $(DIR),--dir '$(DIR)') $(if $(LEVEL),--level '$(LEVEL)')
 
 bench: ## how fast start-up and import are, beside unshare, runc, Podman and tar; ARGS=--quick for a glance
 	@tools/setup.sh run
