@@ -44,7 +44,7 @@ lint: ## ruff, mypy --strict, shellcheck, and that the chain of steps is whole
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy $(STEPS) tests tools
-	@if command -v shellcheck >/dev/null; then set -x; shellcheck tools/*.sh .ci/run; fi
+	@if command -v shellcheck >/dev/null; then set -x; shellcheck tools/*.sh tools/labs/templates/setup.sh .ci/run; fi
 	.venv/bin/python tools/chain.py check
 
 diff: ## make diff STEP=03: what chapter 3 changes

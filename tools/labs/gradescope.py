@@ -23,7 +23,7 @@ def pack(step: int, file: Path, runtime: str, sandbox: str) -> None:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
             for name in ("setup.sh", "run_autograder"):
                 add(archive, name, TEMPLATES / name, executable=True)
-            archive.writestr("lab.toml", "".join(f"{key} = {json.dumps(value)}\n" for key, value in lab.items()))
+            archive.writestr("lab.json", json.dumps(lab))
             for name in tracked():
                 add(archive, f"course/{name}", REPOSITORY / name)
     except OSError as error:

@@ -9,6 +9,7 @@ import difflib
 import io
 import tokenize
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from tools import chain
@@ -41,12 +42,18 @@ def module(file: str) -> str:
     return file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
+@cache
+def parsed(source: str) -> ast.Module:
+    """The syntax of a module, to be read only."""
+    return ast.parse(source)
+
+
 def functions(source: str) -> Iterator[tuple[str, Function]]:
     """The functions of a module and the methods of its classes, each with its name as people write it: Child.wait.
 
     Not those that have nothing but a docstring, in a Protocol: there is nothing to write.
     """
-    for node in ast.parse(source).body:
+    for node in parsed(source).body:
         for inner, prefix in (
             [(n, f"{node.name}.") for n in node.body] if isinstance(node, ast.ClassDef) else [(node, "")]
         ):

@@ -3,8 +3,10 @@
 import json
 import re
 import subprocess
+import textwrap
 import tomllib
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 
 from tools import chain
@@ -86,6 +88,7 @@ def package(step: int, level: Level) -> dict[str, str]:
     return files | {"__main__.py": main_file(step)}
 
 
+@cache
 def sources(step: int) -> dict[str, str]:
     """A step's files, by their path inside the step."""
     return {name: content.decode() for name, content in chain.contents(rooms.steps()[step - 1]).items()}
@@ -158,12 +161,12 @@ def repository_of(url: str) -> str:
 
 HOW = {
     Level.GUIDED: """\
-The package `my_runtime` is step @N@ as far as its command line, and all that calls your part of it. In the rooms of this
-step every function is empty. Start with the first one below, and let the program tell you the next: it ends with a line
-such as `my_runtime: @EXAMPLE@, line …`.""",
+The package `my_runtime` is step {N} as far as its command line, and all that calls your part of it. In the rooms of
+this step every function is empty. Start with the first one below, and let the program tell you the next: it ends with a
+line such as `my_runtime: {EXAMPLE}, line …`.""",
     Level.OPEN: """\
-The package `my_runtime` is step @BEFORE@. Where step @N@ changes something in these files, a comment says so: look for
-`# step @N@`. What the step brings beside that, you build yourself, in files of your own.""",
+The package `my_runtime` is step {BEFORE}. Where step {N} changes something in these files, a comment says so: look for
+`# step {N}`. What the step brings beside that, you build yourself, in files of your own.""",
 }
 HARMLESS = "A container of this step works on the files of this machine. As root, what it removes is gone."
 DANGER = {
@@ -187,14 +190,20 @@ def readme_facts(step: int, level: Level) -> dict[str, str]:
         "BEFORE": str(step - 1),
         "EXAMPLE": f"{rooms.module(file)}.{name}() is yours to write: {file}",
     }
+    danger = DANGER[max(known for known in DANGER if known <= step)]
     return {
         "INTRO": introduction(chapter(step)),
-        "HOW": re.sub(r"@([A-Z]+)@", lambda found: words[found[1]], HOW[level]),
+        "HOW": wrapped(HOW[level].format(**words)),
         "RUN": f"python -m {PACKAGE} run {'busybox ' if step >= 3 else ''}true",
-        "DANGER": f"{DANGER[max(known for known in DANGER if known <= step)]} {REFUGE}",
+        "DANGER": wrapped(f"**Work where nothing can be lost.** {danger} {REFUGE}"),
         "TODO": todo(order) if level is Level.GUIDED else marks(step),
-        "TASKS": table(tasks.load(step), level),
+        "TASKS": table(tasks.load(step), level) + messages(tasks.load(step)),
     }
+
+
+def wrapped(text: str) -> str:
+    """A paragraph in lines of the usual length."""
+    return textwrap.fill(" ".join(text.split()), 120, break_long_words=False, break_on_hyphens=False)
 
 
 def table(listed: list[tasks.Task], level: Level) -> str:
@@ -210,6 +219,13 @@ def table(listed: list[tasks.Task], level: Level) -> str:
     return f"{intro}\n\n" + lines([[*row, more] for row, more in zip(rows, ["now", "---", *now], strict=True)])
 
 
+def messages(listed: list[tasks.Task]) -> str:
+    """The wording that some tasks want."""
+    wanted = [f"- {task.name}: `{task.message}`" for task in listed if task.message]
+    intro = "\n\nWhat your runtime says in these words is graded, too; how it puts everything else is your choice.\n\n"
+    return intro + "\n".join(wanted) if wanted else ""
+
+
 def lines(rows: list[list[str]]) -> str:
     """A table in Markdown."""
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
@@ -221,7 +237,8 @@ def todo(order: list[tuple[str, str, str]]) -> str:
     intro = (
         f"{number} functions, in the order in which a run comes to them. Each has a docstring that says what it does."
     )
-    return "\n".join([intro, "", *(f"1. `{name}` in `{file}`. {what}".rstrip() for file, name, what in order)])
+    items = [f"{place}. `{name}` in `{file}`. {what}".rstrip() for place, (file, name, what) in enumerate(order, 1)]
+    return "\n".join([intro, "", *items])
 
 
 def marks(step: int) -> str:

@@ -22,7 +22,7 @@ class Story:
                 self.functions[own, name] = function
                 if "." in name:
                     self.classes.setdefault((own, name.partition(".")[0]), []).append(name)
-            for node in ast.walk(ast.parse(source)):
+            for node in ast.walk(rooms.parsed(source)):
                 if isinstance(node, ast.ImportFrom) and node.level:
                     self.note_imports(own, file, node)
 
