@@ -58,9 +58,16 @@ def without_bodies(source: str) -> str:
     """A module's syntax, the body of each function reduced to its docstring."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef) and rooms.body_of(node):
-            node.body = [*node.body[: len(node.body) - len(rooms.body_of(node))], ast.Pass()]
+        if isinstance(node, ast.FunctionDef):
+            docstring = node.body[:1] if ast.get_docstring(node, clean=False) is not None else []
+            node.body = [*docstring, *([ast.Pass()] if node.body[len(docstring) :] else [])]
     return ast.dump(tree)
+
+
+def test_what_is_a_room() -> None:
+    assert rooms.of(1) == ["container.py", "init.py", "namespaces.py", "terminal.py"]
+    assert rooms.of(3) == ["capabilities.py", "images/__init__.py", "rootfs.py"]
+    assert rooms.of(5) == ["volumes.py"]
 
 
 @every_step
@@ -336,10 +343,13 @@ def stand_in(place: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("command", ["grade", "hint"])
-def test_the_course_is_called(command: str, lab: Path, course: Path) -> None:
-    done = run(lab / command, "layer", cwd=course, NINE_STEPS=str(course))
-    assert json.loads(done.stdout) == [command, "4", "layer", "--runtime", "python -m my_runtime", "--dir", str(lab)]
+@pytest.mark.parametrize(
+    ("typed", "called"), [("grade --watch", "grade 4 --watch"), ("hint layer", "hint 4 --task layer")]
+)
+def test_the_course_is_called(typed: str, called: str, lab: Path, course: Path) -> None:
+    command, word = typed.split()
+    done = run(lab / command, word, cwd=course, NINE_STEPS=str(course))
+    assert json.loads(done.stdout) == [*called.split(), "--runtime", "python -m my_runtime", "--dir", str(lab)]
 
 
 def test_a_course_that_is_not_there(lab: Path, tmp_path: Path) -> None:
