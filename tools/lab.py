@@ -1,4 +1,4 @@
-"""The labs' command line, which `make lab`, `make grade` and `make hint` call."""
+"""The labs' command line: `make lab`, `make grade`, `make hint` call it. `tools/lab.py --help` lists the commands."""
 
 import sys
 from pathlib import Path
@@ -40,6 +40,37 @@ def new(
     print(f"Lab {step} is in {directory}. Begin with its README.md.")
 
 
+@app.command()
+def grade(
+    step: Step,
+    runtime: Annotated[str, typer.Option(help="What starts it: 'python -m my_runtime', or ./mydocker.")],
+    dir: Annotated[Path, typer.Option(help="Where it is.")] = Path(),
+    json: Annotated[Path | None, typer.Option(help="Write Gradescope's results.json here.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
+    sandbox: Annotated[str, typer.Option(help="vm: grade in a virtual machine what is not trusted.")] = "",
+    watch: Annotated[bool, typer.Option("--watch", help="Grade again whenever a file changes.")] = False,
+    limit: Annotated[float | None, typer.Option(help="Seconds for the whole run.  [default: 300]")] = None,
+) -> None:
+    """Tell what a runtime has earned of a step's 100 points. Exit code 0: all that can be earned here."""
+    from tools.labs import report
+
+    complete = report.run(step, runtime, dir, json, junit, sandbox, watch, limit)
+    raise typer.Exit(0 if complete else 1)
+
+
+@app.command()
+def hint(
+    step: Step,
+    task: Annotated[str, typer.Option(help="The task's name, as the grader tells it.")],
+    runtime: Annotated[str, typer.Option(help="What starts your runtime: for the third hint.")] = "",
+    dir: Annotated[Path | None, typer.Option(help="Where it is.  [default: here]")] = None,
+) -> None:
+    """Give the next hint: where to read, what to call, and then your system calls beside the reference's."""
+    from tools.labs import hints
+
+    hints.hint(step, task, runtime, dir and dir.expanduser().resolve())
+
+
 @app.command("zip")
 def pack(
     step: Step,
@@ -53,6 +84,19 @@ def pack(
     file = (out or Path(f"autograder-{step:02}.zip")).expanduser()
     gradescope.pack(step, file, runtime, sandbox)
     print(f"{file}: upload it to Gradescope as the assignment's autograder.")
+
+
+@app.command("class")
+def grade_class(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="It has a folder for each submission.")],
+    step: Annotated[int, typer.Option(help="The step that they have come to.")],
+    jobs: Annotated[int, typer.Option(min=1, help="How many are graded at once.")] = 2,
+    sandbox: Annotated[str, typer.Option(help="vm: each in a virtual machine of its own.")] = "",
+) -> None:
+    """Grade a folder of submissions: a row for each in DIR/grades.csv. Begun before, it goes on."""
+    from tools.labs import classroom
+
+    print(classroom.grade_all(folder.expanduser().resolve(), step, jobs, sandbox))
 
 
 def main() -> None:
