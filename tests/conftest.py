@@ -275,9 +275,10 @@ def build(candidate: Candidate, tmp_path: Path, config: pytest.Config) -> Runtim
         if made.step < 6:
             if not root.exists():
                 store.unpacked(made, image.tar(), root)
-        elif not Path(environment["MYDOCKER_ROOT"], "images").exists():
+        elif not (has_image := session.worker() / f"image-of-{candidate}").exists():
             imported = made.call("import", str(image.tar()), "test")
             assert imported.code == 0, f"the test image cannot be imported: {imported.err!r}"
+            has_image.touch()
     return made
 
 

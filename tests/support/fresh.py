@@ -2,8 +2,8 @@
 
 import random
 
-# Syllables, so that a word can be read in a message; no digits and no `e`: it is never taken for an id.
-CONSONANTS, VOWELS = "bdfgklmnprstvz", "aiou"
+# Syllables, so that a word can be read in a message. No consonant is a hexadecimal digit: no word looks like an id.
+CONSONANTS, VOWELS = "gklmnprstvz", "aiou"
 
 
 class Fresh:
