@@ -82,10 +82,8 @@ def package(step: int, level: Level) -> dict[str, str]:
     if level is Level.GUIDED:
         files = now | {name: rooms.emptied(name, now[name]) for name in rooms.of(step)}
     else:
-        before = sources(step - 1)
-        own = {"__init__.py": before["__init__.py"]}  # it says only which step it is
-        files = {name: rooms.marked(step, text, now[name]) for name, text in before.items()} | own
-    return files | {"__main__.py": main_file(step)}
+        files = {name: rooms.marked(step, text, now[name]) for name, text in sources(step - 1).items()}
+    return files | {"__init__.py": beginning(step)}
 
 
 @cache
@@ -94,13 +92,10 @@ def sources(step: int) -> dict[str, str]:
     return {name: content.decode() for name, content in chain.contents(rooms.steps()[step - 1]).items()}
 
 
-def main_file(step: int) -> str:
-    """`__main__.py`, which tells of what is not written yet. From step 3 on a container has a root of its own."""
-    text = filled("__main__.txt", {"BELT": "sys.addaudithook(look_before_exec)" if step >= 3 else ""})
-    if step >= 3:
-        return text
-    without = re.sub(r"\n\ndef look_before_exec.*?\n\n\n", "\n\n", text, flags=re.DOTALL)
-    return without.replace("import sys\n", "").replace('HOST = os.stat("/")\n', "").replace("\n\n\ntry:", "\n\ntry:")
+def beginning(step: int) -> str:
+    """`__init__.py`, which tells of what is not written yet. From step 3 on a container has a root of its own."""
+    belt = filled("belt.txt", {}) if step >= 3 else ""
+    return filled("__init__.txt", {"STEP": str(step), "TITLE": title(chapter(step)), "BELT": belt}).rstrip() + "\n"
 
 
 # --- the other files ---
@@ -173,7 +168,7 @@ DANGER = {
     1: HARMLESS,
     2: HARMLESS,
     3: """\
-Until `rootfs.py` is right, a container of root's may work on the files of this machine. `__main__.py` refuses to run a
+Until `rootfs.py` is right, a container of root's may work on the files of this machine. `__init__.py` refuses to run a
 command in this machine's root, but your own code runs before that.""",
     6: "Until `images/unpack.py` confines itself, an archive of root's may overwrite the files of this machine.",
     9: "The networks are made on this machine: links, addresses, firewall rules.",
