@@ -60,7 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionstart(session: pytest.Session) -> None:
     """In a worker, or where there are none. By now it is connected with the controller, on the machine's network."""
     if os.geteuid() == 0 and not (session.config.getoption("tx") and not hasattr(session.config, "workerinput")):
-        session.config.stash[OWN_HOST] = own_host.OwnHost()
+        session.config.stash[OWN_HOST] = own_host.OwnHost(session.config.option.runtime_in or Path.cwd())
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.support import host
+from tests.support import host, own_host, session
 
 from . import recorder, tasks
 from .errors import LabError
@@ -132,13 +132,15 @@ def run_here(step: int, command: str, directory: Path, tests: list[str], key: by
     """Run the tests on this machine, and pass on what they print. Returns what ended them early; empty if nothing."""
     host.adopt_orphans()  # so that all that they leave can be found, and ended
     with tempfile.TemporaryDirectory(prefix="mydocker-lab-") as place:
+        Path(place).chmod(0o755)  # the unprivileged user's runtime is started below
         file = Path(place, "key")
+        file.touch(0o600)
         file.write_bytes(key)
         words = pytest_words(step, command, directory, file, tests, slowness=1)
         child = subprocess.Popen(
             words,
             cwd=REPOSITORY,
-            env=environment(),
+            env={**environment(), "TMPDIR": place},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -148,6 +150,9 @@ def run_here(step: int, command: str, directory: Path, tests: list[str], key: by
             return "" if listen(child, time.monotonic() + limit, hear) else "time is up"
         finally:
             end(child)
+            for left in Path(place).glob(f"{session.PREFIX}*"):  # of a session that could not clean up
+                own_host.sweep(left.name)
+                session.remove(left)
 
 
 def listen(child: subprocess.Popen[bytes], deadline: float, hear: Hear) -> bool:
@@ -172,7 +177,7 @@ def end(child: subprocess.Popen[bytes]) -> None:
     if child.poll() is None:
         child.send_signal(signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
-            child.wait(10)
+            child.wait(5)
     for _ in range(100):
         left = host.descendants()
         for process in left:
@@ -249,8 +254,13 @@ def count(step: int, command: str, chosen: list[Task], heard: Heard, seconds: fl
             yield from by_function.get(name) or [Outcome(name, "open")]
 
     def told(tests: tuple[str, ...]) -> tuple[str, ...]:
-        bad = [one for one in of(tests) if one.state in ("failed", "open")]
-        return tuple(dict.fromkeys(f"{title(one.test)}: {one.said or open_said}" for one in bad))
+        """Of each test the first failure, and how many there are more with other values or as another user."""
+        found = []
+        for test in tests:
+            bad = [one for one in of((test,)) if one.state in ("failed", "open")]
+            more = f" (and {len(bad) - 1} more like this)" if bad[1:] else ""
+            found += [f"{title(one.test)}: {one.said or open_said}{more}" for one in bad[:1]]
+        return tuple(found)
 
     results = []
     for task in chosen:
@@ -290,7 +300,9 @@ def title(test: str) -> str:
     given, *rest = re.split(r"(?<=given)-|(?<=rootless)-", parameters.removesuffix("]"))
     if given == "given" and rest[:1] == ["rootless"]:
         given, rest = "rootless", rest[1:]
-    values = ", ".join(filter(None, rest))
+    values = ", ".join(
+        value for value in rest if value and not re.fullmatch(r"[a-z_]+\d+", value)
+    )  # pytest's own names
     return words + (f" ({values})" if values else "") + (", without root" if given == "rootless" else "")
 
 
@@ -308,8 +320,11 @@ def grade(
     """Grade a runtime. `command` starts it, in `directory`; `show` is given what has been earned whenever a test ends.
 
     Raises CannotGrade if there can be no result."""
-    if not shlex.split(command):
+    first, *_ = shlex.split(command) or [""]
+    if not first:
         raise CannotGrade("which runtime? For example: RUNTIME='python -m my_runtime'")
+    if "/" in first and not os.access(directory / first, os.X_OK):
+        raise CannotGrade(f"{first}: there is no such program in {directory}, or it may not be executed (chmod +x)")
     chosen = load(step)
     heard, began = Heard(secrets.token_bytes(32)), time.monotonic()
 

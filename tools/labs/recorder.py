@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import shlex
 from collections.abc import Generator
 from pathlib import Path
@@ -111,11 +112,12 @@ def pytest_runtest_makereport(
 def sentence(item: pytest.Item, call: pytest.CallInfo[None]) -> str:
     """What was typed, what came out, and what the test wants."""
     runtime = getattr(item, "funcargs", {}).get("runtime")
-    parts = []
-    if isinstance(runtime, Runtime) and runtime.started and call.when == "call":
-        last = runtime.started[-1]
-        parts += [f"typed: {typed(runtime, last)}", f"came out: {came_out(last)}"]
-    return "; ".join([*parts, wanted(call)])
+    if not (isinstance(runtime, Runtime) and runtime.started and call.when == "call"):
+        return wanted(call)
+    last = runtime.started[-1]
+    # What it said is told already.
+    reason = re.split("; it said: |(?<='): '|(?<=line): '", wanted(call))[0]
+    return f"typed: {typed(runtime, last)}; came out: {came_out(last)}; {reason}"
 
 
 def typed(runtime: Runtime, last: Started | Terminal) -> str:
@@ -156,7 +158,7 @@ def wanted(call: pytest.CallInfo[None]) -> str:
         if op == "==":
             return f"expected: {short(repr(right), 200)}, not {short(repr(left), 200)}"
         return f"expected: {short(repr(left), 200)} {op} {short(repr(right), 200)}"
-    if head.startswith("assert "):
+    if not head or head.startswith("assert "):
         return f"expected: {statement(call.excinfo)}"
     return short(head, 400)
 

@@ -31,7 +31,7 @@ from .tasks import REPOSITORY
 LIMIT = {True: 300.0, False: 1500.0}  # seconds, with and without KVM
 SLOWNESS = {True: 1.5, False: 5.0}
 MOST_OUTPUT = 32 << 20  # bytes
-KEY, SUBMISSION = "/run/lab-key", "/submission"
+HOME, SUBMISSION, KEY = "/grader", "/submission", "/run/lab-key"  # paths inside
 SYSTEM = """
     /etc/passwd /etc/group /etc/nsswitch.conf /etc/hosts /etc/host.conf /etc/protocols /etc/services /etc/login.defs
     /etc/ld.so.cache /etc/ld.so.conf /etc/mke2fs.conf /etc/os-release
@@ -50,8 +50,9 @@ def run_inside(
     try:
         kvm = machine.kvm_works()
         with copied(directory) as copy:
-            words = pytest_words(step, command, Path(SUBMISSION), Path(KEY), tests, SLOWNESS[kvm])
-            variables = [f"MYDOCKER_TEST_SLOWNESS={SLOWNESS[kvm]}", f"PYTHONPATH={REPOSITORY}", "PYTHONSAFEPATH=1"]
+            _, *words = pytest_words(step, command, Path(SUBMISSION), Path(KEY), tests, SLOWNESS[kvm])
+            words.insert(0, f"{HOME}/.venv/bin/{Path(sys.executable).name}")
+            variables = [f"MYDOCKER_TEST_SLOWNESS={SLOWNESS[kvm]}", f"PYTHONPATH={HOME}", "PYTHONSAFEPATH=1"]
             variables.append("PYTHONDONTWRITEBYTECODE=1")
             left = (limit or LIMIT[kvm]) - (time.monotonic() - began)
             with contextlib.redirect_stderr(io.StringIO()):  # the end of the kernel's log, which the runtime can write
@@ -109,18 +110,16 @@ def guest(copy: Path, key: bytes) -> machine.Guest:
     """What the machine has of the host."""
     if not Path("/bin").is_symlink():
         raise CannotGrade("the sandbox needs a system whose /bin is in /usr: Debian 12, Ubuntu 22.04 or newer")
-    directories = {"/usr": Path("/usr")}
-    for path in (Path(sys.base_prefix), Path(sys.prefix)):
-        if not path.is_relative_to("/usr"):
-            directories[str(path)] = path.resolve()
-    directories |= {f"{REPOSITORY}/{name}": REPOSITORY / name for name in ("tests", "tools")}
-    directories[SUBMISSION] = copy
+    directories = {"/usr": Path("/usr"), f"{HOME}/.venv": Path(sys.prefix).resolve(), SUBMISSION: copy}
+    if not Path(sys.base_prefix).is_relative_to("/usr"):
+        directories[sys.base_prefix] = Path(sys.base_prefix)
+    directories |= {f"{HOME}/{name}": REPOSITORY / name for name in ("tests", "tools")}
     files = {name: Path(name).read_bytes() for name in SYSTEM if Path(name).exists()}
-    files |= {f"{REPOSITORY}/pyproject.toml": (REPOSITORY / "pyproject.toml").read_bytes(), KEY: key}
+    files |= {f"{HOME}/pyproject.toml": (REPOSITORY / "pyproject.toml").read_bytes(), KEY: key}
     links = {
         f"/{name}": os.readlink(f"/{name}")
         for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
         if Path(f"/{name}").is_symlink()
     }
     links |= {str(path): os.readlink(path) for path in Path("/etc/alternatives").glob("*") if path.is_symlink()}
-    return machine.Guest(directories, files, links, str(REPOSITORY))
+    return machine.Guest(directories, files, links, HOME)
