@@ -126,7 +126,10 @@ def test_shared_memory_of_the_host_is_not_seen(runtime: Runtime) -> None:
 
 
 def test_the_command_is_root_inside(runtime: Runtime) -> None:
-    assert runtime.output("sh", "-c", "id -u; id -g").split() == ["0", "0"]
+    started = runtime.start("sh", "-c", "id -u; id -g; sleep 60")
+    assert [started.line(), started.line()] == ["0", "0"]
+    owner = 0 if runtime.user is None else runtime.user
+    assert os.stat(f"/proc/{host.init().pid}").st_uid == (os.getuid() or owner)
 
 
 @pytest.mark.ours_alone("Podman is asked as root only")

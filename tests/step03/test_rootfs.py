@@ -203,7 +203,7 @@ def test_what_is_the_machines_is_read_only(runtime: Runtime) -> None:
 
 def test_what_is_ones_own_is_not(runtime: Runtime, fresh: Fresh) -> None:
     score, name = fresh.number(500, 1000), fresh.word()
-    script = f"cd /proc/$$; echo {score} > oom_score_adj; echo {name} > comm; cat oom_score_adj comm"
+    script = f"cd /proc/$$; echo {score} > oom_score_adj; echo {name} > comm; cat oom_score_adj comm; :"
     assert runtime.output("sh", "-c", script) == f"{score}\n{name}"
 
 
