@@ -268,6 +268,7 @@ def test_a_lab_tells_its_task(lab: Path) -> None:
     for task in tasks.load(4):
         now = "green" if task.starter == "passes" else "red"
         assert f"| {task.name} | {task.title} | {task.topic} | {task.points} | {now} |\n" in text + "\n"
+        assert f"\n- {task.name}: {task.message}\n" in text + "\n" or not task.message
     assert "](../" not in (lab / "CHAPTER.md").read_text()
     assert "step 4 on" in (lab / "AGENTS.md").read_text().replace("\n", " ")
 
@@ -307,14 +308,15 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
         (["new", "10"], "there is no step 10; the steps are 1 to 9"),
         (["new", "1", "--level", "open"], "step 1 has no step before it to begin with: take the level 'guided'"),
         (["new", "4", "--level", "hard"], "--level 'hard': guided or open"),
-        (["new", "4", "--dir", "/proc/lab"], "/proc/lab: No such file or directory"),
+        (["new", "4", "--dir", "letter/lab"], "HERE/letter/lab/my_runtime: Not a directory"),
         (["zip", "0"], "there is no step 0; the steps are 1 to 9"),
         (["zip", "4", "no/where.zip"], "no/where.zip: No such file or directory"),
     ],
 )
 def test_a_refusal_is_one_line(words: list[str], said: str, tmp_path: Path) -> None:
+    (tmp_path / "letter").touch()
     done = run(sys.executable, TOOL, *words, cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (1, f"lab: {said}\n")
+    assert (done.returncode, done.stderr) == (1, f"lab: {said.replace('HERE', str(tmp_path))}\n")
 
 
 # --- ./grade, ./hint: the course's tool is found and called ---

@@ -216,8 +216,8 @@ def table(listed: list[tasks.Task], level: Level) -> str:
 
 def messages(listed: list[tasks.Task]) -> str:
     """The wording that some tasks want."""
-    wanted = [f"- {task.name}: `{task.message}`" for task in listed if task.message]
-    intro = "\n\nWhat your runtime says in these words is graded, too; how it puts everything else is your choice.\n\n"
+    wanted = [f"- {task.name}: {task.message}" for task in listed if task.message]
+    intro = "\n\nSome wordings are graded, too. How your runtime puts everything else is your choice.\n\n"
     return intro + "\n".join(wanted) if wanted else ""
 
 
