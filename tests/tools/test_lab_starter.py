@@ -338,6 +338,7 @@ def stand_in(place: Path) -> None:
         "import json, os, sys, time\n"
         "print(json.dumps(sys.argv[1:]))\n"
         "tests = [{'name': 'a', 'score': 40, 'max_score': 40}, {'name': 'b', 'score': 0, 'max_score': 60}]\n"
+        "tests.append({'name': 'for teachers', 'visibility': 'hidden'})\n"
         "does = os.environ.get('COURSE_DOES')\n"
         "if does in ('grade', 'hang'):\n"
         "    open(sys.argv[sys.argv.index('--json') + 1], 'w').write(json.dumps({'score': 40, 'tests': tests}))\n"

@@ -20,22 +20,21 @@ def pack(step: int, file: Path, runtime: str, sandbox: str) -> None:
     check_step(step)
     lab = {"step": step, "runtime": runtime, "sandbox": sandbox, "seconds": SECONDS}
     try:
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        with zipfile.ZipFile(file, "w") as archive:
             for name in ("setup.sh", "run_autograder"):
-                add(archive, name, TEMPLATES / name, executable=True)
-            archive.writestr("lab.json", json.dumps(lab))
+                add(archive, name, (TEMPLATES / name).read_bytes(), 0o755)
+            add(archive, "lab.json", json.dumps(lab).encode(), 0o644)
             for name in tracked():
-                add(archive, f"course/{name}", REPOSITORY / name)
+                add(archive, f"course/{name}", (REPOSITORY / name).read_bytes(), (REPOSITORY / name).stat().st_mode)
     except OSError as error:
         raise LabError(f"{error.filename or file}: {error.strerror}") from None
 
 
-def add(archive: zipfile.ZipFile, name: str, file: Path, executable: bool = False) -> None:
-    """Put a file into the archive, with its mode."""
+def add(archive: zipfile.ZipFile, name: str, content: bytes, mode: int) -> None:
+    """Put a file into the archive."""
     entry = zipfile.ZipInfo(name)
-    entry.external_attr = (0o755 if executable else file.stat().st_mode & 0o777) << 16
-    entry.compress_type = zipfile.ZIP_DEFLATED
-    archive.writestr(entry, file.read_bytes())
+    entry.external_attr = (mode & 0o777) << 16
+    archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
 
 
 def tracked() -> list[str]:

@@ -32,14 +32,14 @@ def course() -> Path:
 
 
 def grade(place: Path) -> tuple[float, list[dict[str, object]]]:
-    """The score, and the tests as Gradescope lists them."""
+    """The score, and the tasks as Gradescope lists them."""
     results = Path(tempfile.mkdtemp(), "results.json")
     root = [] if os.geteuid() == 0 else ["sudo"]  # this machine is thrown away afterwards
     tool: list[str | Path] = [place / ".venv/bin/python", place / "tools/lab.py"]
     options: list[str | Path] = ["--runtime", RUNTIME, "--dir", Path.cwd(), "--json", results]
     subprocess.run([*root, *tool, "grade", STEP, *options], check=False, timeout=SECONDS)
     said = json.loads(results.read_text())
-    return said["score"], said["tests"]
+    return said["score"], [test for test in said["tests"] if "max_score" in test]  # the others are for teachers
 
 
 def submitted() -> str:
