@@ -3,7 +3,7 @@ SHELL = /bin/bash
 export PYTHON ?= python3
 export PATH := $(PATH):/usr/sbin:/sbin# runc, ip, nft: not in an ordinary user's PATH on Debian
 .NOTPARALLEL:
-.PHONY: help run demo test test-v2 lint diff bench clean grade hint
+.PHONY: help run demo test test-v2 lint diff lab grade hint bench clean
 
 STEPS := $(patsubst %/__main__.py,%,$(sort $(wildcard step[0-9][0-9]_*/__main__.py)))
 ifdef STEP
@@ -44,12 +44,17 @@ lint: ## ruff, mypy --strict, shellcheck, and that the chain of steps is whole
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy $(STEPS) tests tools
-	@if command -v shellcheck >/dev/null; then set -x; shellcheck tools/*.sh .ci/run; fi
+	@if command -v shellcheck >/dev/null; then set -x; shellcheck tools/*.sh tools/labs/templates/setup.sh .ci/run; fi
 	.venv/bin/python tools/chain.py check
 
 diff: ## make diff STEP=03: what chapter 3 changes
 	@$(if $(STEP),,echo 'which chapter? For example: make diff STEP=03' >&2; exit 2)
 	@$(PYTHON) tools/chain.py diff $(NN)
+
+lab: ## your own starter: make lab STEP=04 [DIR=~/my-runtime] [LEVEL=open]
+	@$(if $(STEP),,echo 'which step? For example: make lab STEP=04' >&2; exit 2)
+	@tools/setup.sh run
+	@.venv/bin/python tools/lab.py new $(NN) $(if $(DIR),--dir '$(DIR)') $(if $(LEVEL),--level '$(LEVEL)')
 
 grade: ## what a runtime has earned: make grade STEP=04 RUNTIME='python -m my_runtime' DIR=~/my-runtime
 	@$(if $(STEP),,echo 'which step? For example: make grade STEP=04 RUNTIME=./mydocker DIR=~/my-runtime' >&2; exit 2)

@@ -26,7 +26,7 @@ LONGEST = 65536  # bytes of a message
 # Milliseconds. Python runs signal handlers between system calls: if a signal comes just before a call that blocks, its
 # handler waits until that call ends. So where we wait for long, each poll(2) ends after this.
 TICK = 200
-CALLERS_OWN = CLONE(0)  # no new namespaces
+NO_NEW_NAMESPACES = CLONE(0)
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Child:
 
 
 def start(
-    what: Callable[[socket.socket], object], flags: CLONE = CALLERS_OWN, who: str = "", cgroup: int | None = None
+    what: Callable[[socket.socket], object], flags: CLONE = NO_NEW_NAMESPACES, who: str = "", cgroup: int | None = None
 ) -> Child:
     """Start a child that does `what` when it is told to go, in the new namespaces that `flags` ask for.
 
@@ -107,9 +107,9 @@ def start(
                 ours.close()  # or the child would never see it end
                 explain.i_am(who)
                 do(what, its)
+            if flags & CLONE.CLONE_NEWUSER:
+                namespaces.map_caller_to_root(pid)
         child = Child(pid, os.pidfd_open(pid), ours)
-        if flags & CLONE.CLONE_NEWUSER:
-            namespaces.map_caller_to_root(pid)
     except BaseException:  # a signal perhaps, which had to wait until here
         ours.close()  # then the child ends, and lets go of the locks that it has inherited
         raise
@@ -155,7 +155,7 @@ def worker(work: Callable[[], int]) -> Child:
         linux.prctl(linux.PR.PR_SET_PDEATHSIG, signal.SIGKILL, "SIGKILL")
         return work()
 
-    child = start(at_work, CLONE.CLONE_NEWUSER if namespaces.ROOTLESS else CALLERS_OWN, "worker")
+    child = start(at_work, CLONE.CLONE_NEWUSER if namespaces.ROOTLESS else NO_NEW_NAMESPACES, "worker")
     try:
         child.go()
     except OSError:

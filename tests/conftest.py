@@ -113,7 +113,7 @@ def concerns(candidate: Candidate, test: pytest.Item, config: pytest.Config) -> 
 
     What holds for a step holds for every later one, whose files are mostly the same byte for byte. To run it on each
     takes long. So the whole suite runs a test on the step that brings it and on the last as root, on one of the two as
-    a user, and one in sixteen on a step between. --step N: those that N brings and its share of the earlier ones.
+    a user, and one in sixty-four on a step between. --step N: those that N brings and its share of the earlier ones.
     All run with --every-step, and where somebody's own runtime is tested.
     """
     first, until = brought(test)
@@ -138,7 +138,7 @@ def concerns(candidate: Candidate, test: pytest.Item, config: pytest.Config) -> 
     if candidate.rootless and not test.get_closest_marker("as_user"):  # root runs both
         return candidate.step == (first, last)[share >> 8 & 1]
     between = range(first + 1, last)
-    some = share >> 16 & 0xFF < 0x10
+    some = share >> 16 & 0x3F == 0
     return candidate.step in (first, last) or bool(between and some and candidate.step == between[share % len(between)])
 
 
@@ -166,7 +166,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With --step N: only tests that say which step they concern, and concern this one."""
+    """With --step N: only tests that say which step they concern, and concern this one.
+
+    The tests of the tools come first: a chapter takes long, and at the end one worker would wait for the other."""
     keep: list[pytest.Item] = []
     drop: list[pytest.Item] = []
     for item in items:
@@ -176,7 +178,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         concerned = 0 < first <= (config.option.step or 0) <= until
         (drop if unasked or (config.option.step is not None and not concerned) else keep).append(item)
     config.hook.pytest_deselected(items=drop)
-    items[:] = keep
+    items[:] = sorted(keep, key=lambda item: item.path.parent.name != "tools")
 
 
 # ---- no test hangs ---------------------------------------------------------------------------------------------------

@@ -25,6 +25,22 @@ def labs() -> None:
 
 
 @app.command()
+def new(
+    step: Step,
+    dir: Annotated[Path | None, typer.Option(help="Where to write it.  [default: beside the repository]")] = None,
+    level: Annotated[str, typer.Option(help="guided: signatures are given; open: the step before.")] = "guided",
+) -> None:
+    """Write the folder that a student begins a lab with."""
+    from tools.labs import starter
+
+    if level not in [*starter.Level]:
+        raise LabError(f"--level {level!r}: guided or open")
+    directory = (dir or starter.default_directory(step)).expanduser().absolute()
+    starter.new(step, directory, starter.Level(level))
+    print(f"Lab {step} is in {directory}. Begin with its README.md.")
+
+
+@app.command()
 def grade(
     step: Step,
     runtime: Annotated[str, typer.Option(help="What starts it: 'python -m my_runtime', or ./mydocker.")],
@@ -53,6 +69,21 @@ def hint(
     from tools.labs import hints
 
     hints.hint(step, task, runtime, dir and dir.expanduser().resolve())
+
+
+@app.command("zip")
+def pack(
+    step: Step,
+    out: Annotated[Path | None, typer.Argument(metavar="[OUT.zip]", help="  [default: autograder-NN.zip]")] = None,
+    runtime: Annotated[str, typer.Option(help="How a submission is started.")] = "python -m my_runtime",
+    sandbox: Annotated[str, typer.Option(help="vm: grade in a virtual machine.")] = "",
+) -> None:
+    """Pack the autograder that Gradescope wants."""
+    from tools.labs import gradescope
+
+    file = (out or Path(f"autograder-{step:02}.zip")).expanduser()
+    gradescope.pack(step, file, runtime, sandbox)
+    print(f"{file}: upload it to Gradescope as the assignment's autograder.")
 
 
 @app.command("class")

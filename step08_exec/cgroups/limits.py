@@ -1,5 +1,6 @@
 """What `run` was told to limit, checked before anything starts."""
 
+import math
 import os
 import re
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ class Limits:
     def __post_init__(self) -> None:
         processors = os.cpu_count() or 1
         if self.memory and not SMALLEST_MEMORY <= self.memory < 2**62:
-            raise ContainerError("--memory: at least 6m, or the container could not even start; 0 is no limit")
+            raise ContainerError("--memory: from 6m, which the container needs to start, to 4294967295g; 0 is no limit")
         if self.cpus and not 0.01 <= self.cpus <= processors:
             raise ContainerError(f"--cpus {self.cpus:g}: this machine has {processors}, so from 0.01 to {processors}")
         if self.cpu_shares and not 2 <= self.cpu_shares <= 262144:
@@ -41,7 +42,7 @@ def parse_size(text: str | None) -> int | None:
     match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,18})?)([bkmg]?)b?", text.lower(), re.ASCII)
     if not match:
         raise ContainerError(f"--memory {text!r}: a number with b, k, m or g, such as 64m")
-    return int(float(match[1]) * 1024 ** "bkmg".index(match[2] or "b"))
+    return math.ceil(float(match[1]) * 2.0 ** (10 * "bkmg".index(match[2] or "b")))
 
 
 def parse_list(text: str) -> set[int]:

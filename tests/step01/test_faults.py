@@ -48,7 +48,7 @@ def test_the_runtime_is_struck_at_any_call(runtime: Runtime, trace: Path, name: 
     number = signal.Signals[f"SIG{name}"]
     words = runtime.words(["true"], ["-t", *usual_options(runtime)])
     moments = [point for point in recorded(runtime, trace, words) if not point.inside]
-    for point in sample(moments, 6 if runtime.rootless else 12, f"{runtime.step} {name}"):
+    for point in sample(moments, 4 if runtime.rootless else 8, f"{runtime.step} {name}"):
         result = runtime.popen(words, under=point.sabotage(f"signal={name}")).end()
         assert result.code in (0, 128 + number), f"{point}: exit code {result.code}"
         assert result.out + result.err == b"", point
@@ -67,7 +67,7 @@ def test_the_terminal_is_given_back_whenever_the_runtime_is_killed(runtime: Runt
 
     assert at_a_terminal(()) == at_a_terminal(strace.recording(trace)) == 0
     moments = [point for point in strace.points(trace) if not point.inside]
-    for point in sample(moments, 4 if runtime.rootless else 8, f"{runtime.step}"):
+    for point in sample(moments, 3 if runtime.rootless else 6, f"{runtime.step}"):
         assert at_a_terminal(point.sabotage("signal=KILL")) in (0, 137), point
     all_is_well(runtime)
 
@@ -77,7 +77,7 @@ def test_any_call_fails(runtime: Runtime, trace: Path, where: str) -> None:
     words = runtime.words(["true"], [*(["-t"] if where != "inside" else []), *usual_options(runtime)])
     inside = where != "outside"
     moments = [point for point in recorded(runtime, trace, words) if point.inside == inside and can_fail(point)]
-    for point in sample(moments, 8 if runtime.rootless else 20, f"{runtime.step} {where}"):
+    for point in sample(moments, 6 if runtime.rootless else 14, f"{runtime.step} {where}"):
         result = runtime.popen(words, under=point.sabotage(f"error={REASONS.get(point.call.name, 'EPERM')}")).end()
         if result.code != 0 or point.call.name in ESSENTIAL:
             failed_well(runtime, result, point)
@@ -105,7 +105,7 @@ def test_an_import_fails_at_any_call(runtime: Runtime, trace: Path, tmp_path: Pa
     elif fault == "signal=TERM":
         moments = [point for point in moments if not point.inside]
     there = listed()
-    for point in sample(moments, 8 if runtime.rootless else 16, f"{runtime.step} {fault}"):
+    for point in sample(moments, 6 if runtime.rootless else 12, f"{runtime.step} {fault}"):
         what = f"error={REASONS.get(point.call.name, 'EPERM')}" if fault == "error" else fault
         result = runtime.popen(words, env=store, under=point.sabotage(what)).end()
         before, there = there, listed()

@@ -20,7 +20,7 @@ NONSENSE = {  # to Podman as well
     "--pids-limit": ["", "x", "1.5", "1k", "99999999999999999999"],
 }
 IMPOSSIBLE = {  # Podman takes them for another value, or for none
-    "--memory": ["", "1", "5m", "6143k", "0.001g", "9" * 18 + "g", "9" * 30, "\u0665\u0660m"],
+    "--memory": ["", "1", "5m", "6143k", "0.001g", "0.5b", "9" * 18 + "g", "9" * 30, "\u0665\u0660m"],
     "--cpus": ["-1", "0.001", "nan", "-inf", "1e400", "1e9", f"{PROCESSORS}.01", f"{PROCESSORS + 1}"],
     "--cpu-shares": ["1", "262145"],
     "--cpuset-cpus": [f"{PROCESSORS}", f"0-{PROCESSORS}", "0,4096", "0-9999999", "99999999999999999999"],
@@ -41,6 +41,7 @@ def each(values: dict[str, list[str]]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(("option", "value"), [(name, value) for name in values for value in values[name]])
 
 
+@pytest.mark.same("cgroups/limits.py")
 @each(NONSENSE)
 def test_nonsense(runtime: Runtime, option: str, value: str) -> None:
     said = runtime.refusal(runtime.run("true", options=[f"{option}={value}"]))
@@ -66,6 +67,7 @@ def test_no_limit(runtime: Runtime, option: str, value: str) -> None:
         assert not re.search("echo .*(max|limit_in_bytes|quota|shares|weight)\n", told), told
 
 
+@pytest.mark.same("cgroups/limits.py")
 @pytest.mark.ours_alone("Podman takes these for another value, or for no limit")
 @each(IMPOSSIBLE)
 def test_more_or_less_than_there_is(runtime: Runtime, option: str, value: str) -> None:
