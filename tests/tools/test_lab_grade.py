@@ -154,7 +154,9 @@ def test_only_what_is_signed_counts() -> None:
         counted(b"\xff\n@lab@ x\n@lab@\n" + honest.replace(b"\n\n", b"\n@lab@ 0 {}\nnoise") + honest, [HELP]).score
         == 40
     )
-    assert counted(failed.lines + honest, [HELP]).score == 0, "numbers only rise"
+    twice = Heard(KEY)
+    twice.hear(honest + honest)
+    assert len(twice.planned) == 1, "numbers only rise"
 
 
 def test_earlier_steps_are_looked_at_and_give_no_points() -> None:
@@ -188,9 +190,10 @@ def test_a_results_file_is_whole_on_a_full_disk(tmp_path: Path) -> None:
         with pytest.raises(OSError), open(place / "filling", "wb", buffering=0) as filling:
             while True:
                 filling.write(b"x" * 4096)
-        for score in (1, 2, 3):
-            file.write(json.dumps({"score": score}))
-            assert json.loads((place / "results.json").read_text()) == {"score": score}
+        for score in (1, 2, 3):  # the longer, the more was done
+            told = {"score": score, "output": "x" * 200_000 * score}
+            file.write(json.dumps(told))
+            assert json.loads((place / "results.json").read_text()) == told
         file.write(json.dumps({"score": 4}), last=True)
         assert (place / "results.json").read_text() == '{"score": 4}'
     finally:
@@ -229,7 +232,9 @@ def test_a_runtime_that_hangs(tmp_path: Path, tasks: list[Task]) -> None:
     place = shell(tmp_path / "state" / "submission")
     (place / "mydocker").write_text("#!/bin/sh\ntrap '' INT TERM HUP\nsleep 1234 & sleep 1235\n")
     file = report.ResultsFile(tmp_path / "state/results.json")
-    result = grade.grade(1, "./mydocker", place, limit=6, show=lambda told: file.write(report.as_json(told)))
+    result = grade.grade(
+        1, "./mydocker", place, limit=15 * session.SLOWNESS, show=lambda told: file.write(report.as_json(told))
+    )
     assert result.score == 0 and result.remark == "time is up"
     written = json.loads((tmp_path / "state/results.json").read_text())
     assert written["score"] == 0 and "time is up" in written["tests"][0]["output"]
@@ -327,7 +332,7 @@ def test_a_class(tmp_path: Path, tasks: list[Task], monkeypatch: pytest.MonkeyPa
     graded.clear()
     shell(folder / "ada", "true")
     classroom.grade_all(folder, 1, 2, "")
-    assert graded == [("./mydocker", folder / "ada")]
+    assert sorted(graded) == [("./mydocker", folder / "ada"), ("java -jar box.jar", folder / "dan")], "no result yet"
 
 
 @in_full

@@ -70,7 +70,7 @@ def one(submission: Submission, step: int, sandbox: str) -> dict[str, str]:
     try:
         report = grade(step, submission.command, submission.directory, sandbox=sandbox)
     except (CannotGrade, OSError, ValueError) as error:
-        return {**row, "remark": str(error)}
+        return {**row, "remark": str(error), "fingerprint": ""}  # the next time it is tried again
     remark = report.remark or (f"broken of earlier steps: {len(report.broken)}" if report.broken else "")
     row |= {
         "score": str(report.score),
