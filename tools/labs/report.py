@@ -61,6 +61,8 @@ def following(report: Report) -> str:
             return f"{task.title}. For a hint: make hint STEP={report.step:02} TASK={task.name}"
     if report.broken:
         return "what is broken of earlier steps"
+    if report.possible < 100:
+        return "the rest, as root or on another machine (make doctor tells what this one can do)"
     return f"step {report.step + 1}" if report.step < 9 else "nothing: all nine steps are done"
 
 
