@@ -59,15 +59,15 @@ lab: ## your own starter: make lab STEP=04 [DIR=~/my-runtime] [LEVEL=open]
 grade: ## what a runtime has earned: make grade STEP=04 RUNTIME='python -m my_runtime' DIR=~/my-runtime
 	@$(if $(STEP),,echo 'which step? For example: make grade STEP=04 RUNTIME=./mydocker DIR=~/my-runtime' >&2; exit 2)
 	@tools/setup.sh $(if $(SANDBOX),v2,test)
-	@.venv/bin/python tools/lab.py grade $(NN:0%=%) --runtime '$(RUNTIME)' $(if $(DIR),--dir $(DIR)) \
-		$(if $(JSON),--json $(JSON)) $(if $(JUNIT),--junit $(JUNIT)) $(if $(SANDBOX),--sandbox $(SANDBOX)) \
+	@.venv/bin/python tools/lab.py grade $(NN:0%=%) --runtime '$(RUNTIME)' $(if $(DIR),--dir '$(DIR)') \
+		$(if $(JSON),--json '$(JSON)') $(if $(JUNIT),--junit '$(JUNIT)') $(if $(SANDBOX),--sandbox $(SANDBOX)) \
 		$(if $(WATCH),--watch)$(GIVE_BACK)
 
 hint: ## the next hint for a task: make hint STEP=04 TASK=layer; the third also needs RUNTIME and DIR
 	@$(if $(and $(STEP),$(TASK)),,echo 'for what? For example: make hint STEP=04 TASK=layer' >&2; exit 2)
 	@tools/setup.sh test
 	@.venv/bin/python tools/lab.py hint $(NN:0%=%) --task $(TASK) $(if $(RUNTIME),--runtime '$(RUNTIME)') \
-		$(if $(DIR),--dir $(DIR))$(GIVE_BACK)
+		$(if $(DIR),--dir '$(DIR)')$(GIVE_BACK)
 
 bench: ## how fast start-up and import are, beside unshare, runc, Podman and tar; ARGS=--quick for a glance
 	@tools/setup.sh run
