@@ -27,7 +27,6 @@ from .tasks import REPOSITORY, Task
 FILE = ".hints.json"
 PATIENCE = 30  # seconds for one run
 AROUND = 4  # lines that are shown before and after a difference
-TUNED = ("/proc/sys/net/ipv4/ip_unprivileged_port_start", "/proc/sys/net/ipv4/ping_group_range")
 # Lines of the reference that strace has in the same words: not messages to the kernel about networks, nor how each one
 # keeps its store; nor close_range, which helpers call too, with numbers of their own.
 SEEN = re.compile(r"echo |ip link set lo up|(?!close_range)\w+\(")
@@ -142,22 +141,24 @@ def watched(
         raise NoHint(f"there is no {runtime[0]}") from None
     if not trace.exists():
         raise NoHint("strace may not watch programs here")
-    found: Side = []
+    found: list[tuple[str, str]] = []
     _, *calls = strace.calls(trace)  # the first starts the runtime
     command = re.compile(rf'"(?:[^"]*/)?{re.escape(inside[0])}", ')
     for call in calls:
+        text = plain(explain.told(call), str(place))
         if call.name == "execve":  # not of a helper, nor of the runtime itself once more
             if call.result == "0" and command.match(call.arguments):
-                return [*found, plain(explain.told(call), str(place))]
+                found.append((str(call.pid), text))
+                break
         elif call.name != "close_range" and (explain.owed(call, str(store)) or also_shown(call)):
-            found.append(plain(explain.told(call), str(place)))
-    return found
+            found.append((str(call.pid), text))
+    return outside_first(found)
 
 
 def also_shown(call: strace.Call) -> bool:
     """What a runtime in another language does, or the reference in later steps, beyond what is always looked at."""
     new = call.name.startswith("clone") and "CLONE_NEW" in call.arguments
-    return new or (call.name == "write" and call.path in TUNED)
+    return new or (call.name == "write" and call.path.startswith("/proc/sys/"))
 
 
 def with_image(step: int, runtime: list[str], root: str, store: Path, directory: Path) -> list[str]:
@@ -203,20 +204,28 @@ def last_line(text: str) -> str:
 
 def told(errors: str, place: str) -> Side:
     """The lines of --explain up to the command, without who tells them."""
-    found: Side = []
+    found: list[tuple[str, str]] = []
     for line in map(explain.LINE.fullmatch, errors.splitlines(keepends=True)):
         text = plain(line[2], place) if line else ""
         if SEEN.match(text) and not OWN_STORE.match(text):
-            found.append(text)
+            found.append((line[1] if line else "", text))
             if text.startswith("execve("):
                 break
-    return found
+    return outside_first(found)
+
+
+def outside_first(found: list[tuple[str, str]]) -> Side:
+    """The calls in order: of all others, then of the process that executes the command, since both work at once."""
+    last, text = found[-1] if found else ("", "")
+    if not text.startswith("execve("):
+        return [text for _, text in found]
+    return [text for who, text in found if who != last] + [text for who, text in found if who == last]
 
 
 def plain(text: str, place: str) -> str:
     """What differs between any two runs looks alike: our temporary directory, ids, numbers of processes."""
     text = text.replace(f"{place}/reference", "STORE").replace(f"{place}/store", "STORE").replace(place, "TMP")
-    text = re.sub(r"\b[0-9a-f]{12,64}\b", "ID", text)
+    text = re.sub(r"\bveth[0-9a-f]+", "vethID", re.sub(r"\b[0-9a-f]{12,64}\b", "ID", text))
     text = re.sub(r"/proc/\d+/", "/proc/PID/", text)
     return re.sub(r" = \d{2,}$", " = PID", text)
 
