@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from tests.support import session
-from tools.labs import classroom, grade, hints, recorder, report
+from tools.labs import classroom, grade, hints, recorder, report, sandbox
 from tools.labs.grade import Heard, Report
 from tools.labs.tasks import Hints, Task
 
@@ -349,6 +349,31 @@ def test_a_class_of_real_ones(tmp_path: Path) -> None:
     assert (rows["bob"]["score"], rows["bob"]["remark"]) == ("0", "time is up")
 
 
+def test_a_machine_that_prints_without_end_is_ended() -> None:
+    seen: list[bytes] = []
+    hear = sandbox.bounded(seen.append)
+    with pytest.raises(sandbox.TooMuch):
+        for _ in range(sandbox.MOST_OUTPUT):
+            hear(b"x" * 65536)
+    assert sum(map(len, seen)) <= sandbox.MOST_OUTPUT
+
+
+def test_what_the_machine_sees_of_a_submission(tmp_path: Path) -> None:
+    """A copy, that everybody there can read: no link is followed, nothing odd is copied."""
+    place = shell(tmp_path / "state" / "submission")
+    (place / "secret").symlink_to("/etc/shadow")
+    os.mkfifo(place / "pipe")
+    (place / "closed").mkdir(mode=0o700)
+    (place / "closed/file.py").write_text("x = 1\n")
+    (place / "closed/file.py").chmod(0o600)
+    with sandbox.copied(place) as copy:
+        assert {path.name for path in copy.iterdir()} == {"mydocker", "secret", "closed"}
+        assert (copy / "secret").is_symlink() and (copy / "closed").stat().st_mode & 0o777 == 0o755
+        assert (copy / "closed/file.py").stat().st_mode & 0o777 == 0o644
+        assert list((copy / "closed/__pycache__").glob("*.pyc")) and not list((place / "closed").glob("__pycache__"))
+    assert not copy.exists()
+
+
 # ---- hostile runtimes, in the machine --------------------------------------------------------------------------------
 
 
@@ -401,7 +426,7 @@ ATTACKS = {
     "kills_all": "kill -9 -1; kill -9 $PPID",
     "reboots": "echo b > /proc/sysrq-trigger; sleep 100",
     "fills_the_disk": "cat /dev/zero > /var/lib/full 2>/dev/null; cat /dev/zero > /tmp/full 2>/dev/null",
-    "prints_without_end": "for port in /dev/vport*; do cat /dev/zero >$port & done; cat /dev/zero > /run/output",
+    "prints_without_end": "for out in /dev/vport* /proc/[0-9]*/fd/1; do cat /dev/zero >$out & done; sleep 1000",
 }
 
 
