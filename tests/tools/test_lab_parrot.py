@@ -54,7 +54,7 @@ def outcomes(
     words = ["-p", "tests.support.parrot", "-p", "no:cacheprovider", "-q", "-n", "2" if ALL else "0", "--reruns"]
     words.append("1" if mode == parrot.RECORD else "0")
     words += ["--rootdir", str(session.REPOSITORY), "-c", str(session.REPOSITORY / "pyproject.toml")]
-    words += ["--runtime", f"python -m {package}", "--step", str(step), "--timeout", "60"]
+    words += ["--runtime", f"python -m {package}", "--step", str(step), "--timeout", "120"]
     environment = {**os.environ, mode: str(tmp_path / "heard"), "TMPDIR": str(tmp_path / "sessions")}
     for name in [name for name in environment if name.startswith(("PYTEST_", session.VARIABLE))]:
         del environment[name]
