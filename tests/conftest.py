@@ -43,6 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--first-step", action="store_true", help="each test on no other step than the one that brings it")
     group.addoption("--runtime", metavar="COMMAND", help="test this command, taken to have the features of --step N")
+    group.addoption("--runtime-in", metavar="DIR", type=Path, help="where it is (default: here)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -59,7 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionstart(session: pytest.Session) -> None:
     """In a worker, or where there are none. By now it is connected with the controller, on the machine's network."""
     if os.geteuid() == 0 and not (session.config.getoption("tx") and not hasattr(session.config, "workerinput")):
-        session.config.stash[OWN_HOST] = own_host.OwnHost()
+        session.config.stash[OWN_HOST] = own_host.OwnHost(session.config.option.runtime_in or Path.cwd())
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -244,14 +245,16 @@ def build(candidate: Candidate, tmp_path: Path, config: pytest.Config) -> Runtim
         raise Missing("the tests are not run by root")
     python, path, place = sys.executable, os.environ.get("PYTHONPATH", ""), session.REPOSITORY
     if candidate.command:
-        place = config.invocation_params.dir
+        place = config.option.runtime_in or config.invocation_params.dir
+    program = program_of(candidate.command, place)
     if candidate.rootless and rootless.user() is not None:
         python, path = rootless.interpreter()
         place = rootless.packages(place)
+        program = program and rootless.program(program)
     command: tuple[str, ...] = (python, "-m", candidate.package)
     if candidate.command:
         first, *rest = shlex.split(candidate.command)
-        command = (python if re.fullmatch(r"python[\d.]*", first) else first, *rest)
+        command = (python if re.fullmatch(r"python[\d.]*", first) else str(program or first), *rest)
     environment = {
         **HOST_ENVIRONMENT,
         "HOME": str(tmp_path),
@@ -279,6 +282,12 @@ def build(candidate: Candidate, tmp_path: Path, config: pytest.Config) -> Runtim
             assert imported.code == 0, f"the test image cannot be imported: {imported.err!r}"
             has_image.touch()
     return made
+
+
+def program_of(command: str, place: Path) -> Path | None:
+    """The file that a command such as `./mydocker` begins with; None for one that is looked for in PATH."""
+    first, *_ = shlex.split(command) or [""]
+    return (place / first).resolve() if "/" in first else None
 
 
 def state_root(candidate: Candidate) -> Path:

@@ -19,9 +19,9 @@ import sys
 import tempfile
 import termios
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import IO
 
@@ -44,6 +44,18 @@ KERNEL_FILES = [
     *(f"./lib/modules/*/kernel/drivers/{directory}" for directory in ("block", "char", "net/[!ew]*", "virtio")),
 ]
 MEMORY, CPUS, DISK, SWAP = "3G", "2", 4 << 30, 128 << 20  # disks are sparse files
+KVM = Path("/dev/kvm")
+KVM_PATIENCE = 20  # seconds: where it works, the kernel is up in two
+
+
+@dataclass(frozen=True)
+class Guest:
+    """Whom we do not trust. The machine then has these of the host's directories, read-only, and no other file."""
+
+    directories: dict[str, Path]  # the path inside: the directory outside
+    files: dict[str, bytes]
+    links: dict[str, str]
+    start: str  # the directory in which the command is started
 
 
 class MachineError(Exception):
@@ -120,7 +132,7 @@ def boot_modules(modules: Path) -> list[str]:
     return list(dict.fromkeys(in_order))
 
 
-def initrd(modules: Path, command: str) -> bytes:
+def initrd(modules: Path, command: str, guest: Guest | None = None) -> bytes:
     """Make the initial RAM disk: busybox, init.sh, the modules to reach the host's files, and this run's command."""
     busybox = Path(tool("busybox"))
     if b"/ld-linux" in busybox.read_bytes()[:4096]:
@@ -139,14 +151,29 @@ def initrd(modules: Path, command: str) -> bytes:
         settings = {"MODULES": str(modules.parent), "PROJECT": str(Path.cwd()), "VENV": sys.prefix}
         (tree / "settings").write_bytes(os.fsencode("".join(f"{k}={shlex.quote(v)}\n" for k, v in settings.items())))
         (tree / "command").write_bytes(os.fsencode(command))
+        if guest:
+            put_in(tree, guest)
         names = "\n".join(str(path.relative_to(tree)) for path in tree.rglob("*"))
         return run_tool(busybox, "cpio", "-o", "-H", "newc", cwd=tree, stdin=names.encode())
 
 
-def shell_command(arguments: list[str], environment: list[str], terminal: bool) -> str:
-    """Return the shell script that runs the user's command: where the caller stands, in an environment of its own."""
+def put_in(tree: Path, guest: Guest) -> None:
+    """What init.sh makes the root file system of: the files themselves, and a list of what to mount where."""
+    for place, data in guest.files.items():
+        file = tree / "files" / place.lstrip("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+    for place, target in guest.links.items():
+        link = tree / "files" / place.lstrip("/")
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(target)
+    (tree / "directories").write_text("".join(f"guest{n} {place}\n" for n, place in enumerate(guest.directories)))
+
+
+def shell_command(arguments: list[str], environment: list[str], terminal: bool, start: str) -> str:
+    """Return the shell script that runs the user's command: in the directory `start`, in an environment of its own."""
     variables = [f"PATH={PATH}", "HOME=/root", "LANG=C.UTF-8", *environment]
-    lines = [f"cd {shlex.quote(str(Path.cwd()))} || exit 125"]
+    lines = [f"cd {shlex.quote(start)} || exit 125"]
     if terminal:
         size = os.get_terminal_size(0)
         lines.append(f"stty rows {size.lines} cols {size.columns}")
@@ -173,20 +200,33 @@ def path(file: IO[bytes]) -> str:
     return f"/proc/self/fd/{file.fileno()}"
 
 
-def qemu_command(image: Path, files: Files, terminal: bool) -> list[str]:
+def share(tag: str, directory: Path) -> tuple[str, ...]:
+    """The words that give the machine a directory of the host's, read-only. In a path, qemu takes `,,` for a comma."""
+    place = str(directory).replace(",", ",,")
+    return (
+        *("-fsdev", f"local,id={tag},path={place},security_model=none,readonly=on,multidevs=remap"),
+        *("-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"),
+    )
+
+
+def qemu_command(image: Path, files: Files, terminal: bool, guest: Guest | None, kvm: bool) -> list[str]:
     """Return the command that boots the machine. setpriv(1) asks the kernel to end qemu when we die, even by SIGKILL.
 
-    No KVM: it is often missing, or broken, in the containers and clouds where tests run. Emulation always works.
+    Without KVM unless asked: it is often missing, or broken, in the containers and clouds where tests run.
     """
+    shared = {"host": Path("/")}
+    if guest:
+        shared = {f"guest{number}": directory for number, directory in enumerate(guest.directories.values())}
+    # Of one who is not trusted: root may not read or change the kernel, and qemu may start nothing.
+    distrust = () if guest is None else ("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny")
     return [
         *(tool("setpriv"), "--pdeathsig", "KILL", tool("qemu-system-x86_64")),
-        *("-accel", "tcg", "-cpu", "max", "-smp", CPUS, "-m", MEMORY),
-        *("-nodefaults", "-display", "none", "-no-reboot"),
+        *("-accel", "kvm" if kvm else "tcg", "-cpu", "max", "-smp", CPUS, "-m", MEMORY),
+        *("-nodefaults", "-display", "none", "-no-reboot", *distrust),
         *("-kernel", str(image), "-initrd", path(files.initrd)),
-        *("-append", "console=ttyS0 panic=-1 mitigations=off"),
+        *("-append", f"console=ttyS0 panic=-1 mitigations=off{' lockdown=confidentiality' if guest else ''}"),
         *("-serial", f"file:{path(files.log)}", "-serial", f"file:{path(files.result)}"),
-        *("-fsdev", "local,id=host,path=/,security_model=none,readonly=on,multidevs=remap"),
-        *("-device", "virtio-9p-pci,fsdev=host,mount_tag=host"),
+        *(word for tag, directory in shared.items() for word in share(tag, directory)),
         *("-drive", f"if=virtio,format=raw,cache=unsafe,file={path(files.disk)}"),
         *("-drive", f"if=virtio,format=raw,cache=unsafe,file={path(files.swap)}"),
         *("-device", "virtio-serial-pci"),
@@ -195,34 +235,69 @@ def qemu_command(image: Path, files: Files, terminal: bool) -> list[str]:
     ]
 
 
-def run(arguments: list[str], environment: list[str], timeout: float, terminal: bool) -> int:
+def kvm_works() -> bool:
+    """Whether a kernel comes up under KVM. There are machines where it hangs, so it is tried, for a limited time.
+
+    A kernel without a root file system panics at once, and `panic=-1` with `-no-reboot` then ends qemu.
+    """
+    if not os.access(KVM, os.R_OK | os.W_OK):
+        return False
+    (image,) = (kernel() / "boot").iterdir()
+    words = [tool("qemu-system-x86_64"), "-accel", "kvm", "-cpu", "max", "-m", "512M", "-nodefaults", "-no-reboot"]
+    words += ["-display", "none", "-kernel", str(image), "-append", "panic=-1"]
+    try:
+        return subprocess.run(words, capture_output=True, timeout=KVM_PATIENCE).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def to_stdout(chunk: bytes) -> None:
+    os.write(1, chunk)
+
+
+def run(
+    arguments: list[str],
+    environment: list[str],
+    timeout: float,
+    terminal: bool = False,
+    guest: Guest | None = None,
+    kvm: bool = False,
+    hear: Callable[[bytes], None] = to_stdout,
+) -> int:
     """Boot a machine, run the command in it, pass its output on while it runs, and return its exit code."""
     for name in TOOLS:
         tool(name)
     debian = kernel()
     (image,) = (debian / "boot").iterdir()
     (modules,) = (debian / "lib/modules").iterdir()
+    start = guest.start if guest else str(Path.cwd())
+    if guest:
+        guest = replace(guest, directories={**guest.directories, "/usr/lib/modules": modules.parent})
     with ExitStack() as stack:
         files = Files(*(stack.enter_context(tempfile.TemporaryFile(dir="/var/tmp")) for _ in fields(Files)))
-        files.initrd.write(initrd(modules, shell_command(arguments, environment, terminal)))
+        files.initrd.write(initrd(modules, shell_command(arguments, environment, terminal, start), guest))
         files.initrd.flush()
         files.disk.truncate(DISK)
         files.swap.truncate(SWAP)
         run_tool(tool("mkfs.ext4"), "-q", "-O", "^has_journal", path(files.disk), fds=files.descriptors())
-        timed_out = watch(qemu_command(image, files, terminal), files.descriptors(), timeout, terminal)
+        command = qemu_command(image, files, terminal, guest, kvm)
+        timed_out = watch(command, files.descriptors(), timeout, terminal, hear)
         # init.sh wrote "started" when it was ready to run the command, and then the command's exit code.
-        result = files.result.read().split()
+        result = files.result.read(100).split()
         if len(result) == 2:
             return int(result[1])
         if not (timed_out and result):
-            sys.stderr.write(files.log.read()[-4000:].decode(errors="replace"))
+            files.log.seek(max(0, os.fstat(files.log.fileno()).st_size - 4000))
+            sys.stderr.write(files.log.read().decode(errors="replace"))
         if timed_out:
             print(f"machine: not done after {timeout:g} seconds", file=sys.stderr)
             return 124
         raise MachineError("the virtual machine ended before the command did; the end of its kernel's log is above")
 
 
-def watch(command: list[str], descriptors: list[int], timeout: float, terminal: bool) -> bool:
+def watch(
+    command: list[str], descriptors: list[int], timeout: float, terminal: bool, hear: Callable[[bytes], None]
+) -> bool:
     """Run qemu to its end, or to the end of its time, and tell whether its time was up."""
     before = termios.tcgetattr(0) if terminal else None
     stdin, stdout = (None, None) if terminal else (subprocess.DEVNULL, subprocess.PIPE)
@@ -232,7 +307,7 @@ def watch(command: list[str], descriptors: list[int], timeout: float, terminal: 
     timer.start()
     try:
         while qemu.stdout and (chunk := os.read(qemu.stdout.fileno(), 65536)):
-            os.write(1, chunk)
+            hear(chunk)
         qemu.wait()
         return timer.finished.is_set()
     finally:
