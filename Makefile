@@ -5,6 +5,8 @@ export PATH := $(PATH):/usr/sbin:/sbin# runc, ip, nft: not in an ordinary user's
 .NOTPARALLEL:
 .PHONY: help run demo picture test test-v2 lint diff doctor lab grade hint bench clean
 
+RUNTIME ?= python -m my_runtime# of a lab: what starts it
+
 STEPS := $(patsubst %/__main__.py,%,$(sort $(wildcard step[0-9][0-9]_*/__main__.py)))
 ifdef STEP
   NN := $(if $(filter 1 2 3 4 5 6 7 8 9,$(STEP)),0)$(STEP)
@@ -60,14 +62,14 @@ lab: ## your own starter: make lab STEP=04 [DIR=~/my-runtime] [LEVEL=open]
 	@tools/setup.sh run
 	@.venv/bin/python tools/lab.py new $(NN) $(if $(DIR),--dir '$(DIR)') $(if $(LEVEL),--level '$(LEVEL)')
 
-grade: ## what a runtime has earned: make grade STEP=04 RUNTIME='python -m my_runtime' DIR=~/my-runtime
-	@$(if $(STEP),,echo 'which step? For example: make grade STEP=04 RUNTIME=./mydocker DIR=~/my-runtime' >&2; exit 2)
+grade: ## what a runtime has earned: make grade STEP=04 DIR=~/my-runtime [RUNTIME=./mydocker]
+	@$(if $(STEP),,echo 'which step? For example: make grade STEP=04 DIR=~/my-runtime' >&2; exit 2)
 	@tools/setup.sh $(if $(SANDBOX),v2,test)
 	@.venv/bin/python tools/lab.py grade $(NN:0%=%) --runtime '$(RUNTIME)' $(if $(DIR),--dir '$(DIR)') \
 		$(if $(JSON),--json '$(JSON)') $(if $(JUNIT),--junit '$(JUNIT)') $(if $(SANDBOX),--sandbox $(SANDBOX)) \
 		$(if $(WATCH),--watch)$(GIVE_BACK)
 
-hint: ## the next hint for a task: make hint STEP=04 TASK=layer; the third also needs RUNTIME and DIR
+hint: ## the next hint for a task: make hint STEP=04 TASK=layer DIR=~/my-runtime
 	@$(if $(and $(STEP),$(TASK)),,echo 'for what? For example: make hint STEP=04 TASK=layer' >&2; exit 2)
 	@tools/setup.sh test
 	@.venv/bin/python tools/lab.py hint $(NN:0%=%) --task $(TASK) $(if $(RUNTIME),--runtime '$(RUNTIME)') \
