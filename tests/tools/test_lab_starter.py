@@ -260,7 +260,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_lab_tells_its_task(lab: Path) -> None:
     text = (lab / "README.md").read_text()
-    assert text.startswith("# Lab 4: a layer to write on\n\n**New in this step: the room `overlay.py`.**")
+    assert text.startswith("# Lab 4: a layer to write on\n\n**At the end of this chapter**")
     assert not re.search(r"@[A-Z]+@", text)
     assert "1. `prepare` in `overlay.py`. Make a layer" in text
     assert "5. `attributes` in `overlay.py`. The option that says" in text

@@ -62,7 +62,7 @@ def lab(step: int, level: Level) -> dict[str, str]:
     files = {f"{PACKAGE}/{name}": text for name, text in package(step, level).items()}
     values = facts(step, level)
     files["README.md"] = filled("README.md", values | readme_facts(step, level))
-    files["CHAPTER.md"] = without_links((rooms.steps()[step - 1] / "README.md").read_text())
+    files["CHAPTER.md"] = without_links(chapter(step))
     files["AGENTS.md"] = filled("AGENTS.md", values)
     files["pyproject.toml"] = filled("pyproject.txt", values)
     files["grade"] = files["hint"] = filled("grade", values)
@@ -244,8 +244,9 @@ def marks(step: int) -> str:
 
 
 def chapter(step: int) -> str:
-    """The text of a step's chapter."""
-    return (rooms.steps()[step - 1] / "README.md").read_text()
+    """The text of a step's chapter, without the line that leads to the other edition."""
+    text = (rooms.steps()[step - 1] / "README.md").read_text()
+    return re.sub(r"^\*\*English\*\* .*\n\n", "", text, flags=re.MULTILINE)
 
 
 def title(text: str) -> str:
