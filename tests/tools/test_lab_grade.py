@@ -110,7 +110,7 @@ def test_all_tests_of_a_task_must_pass() -> None:
     told.ended("test_the_commands_own", "failed", "it said no", suffix="[given-3]")
     result = counted(told.lines, [CODES, HELP])
     assert earned(result) == {"codes": 0, "help": 40}
-    assert result.tasks[0].failures == ("the commands own (3): it said no",)
+    assert result.tasks[0].failures == ("the commands own (3)\nit said no",)
 
 
 def test_what_has_not_ended_has_not_passed() -> None:
@@ -119,7 +119,7 @@ def test_what_has_not_ended_has_not_passed() -> None:
     told.tell(planned=test).tell(test=test, when="call", outcome="passed", seconds=1, said="")
     result = counted(told.lines, [CODES, HELP], "time is up")
     assert earned(result) == {"codes": 0, "help": 40}
-    assert result.tasks[0].failures == ("the commands own (0): time is up",)
+    assert result.tasks[0].failures == ("the commands own (0)\ntime is up",)
 
 
 def test_what_needs_root_is_not_counted() -> None:
@@ -166,7 +166,7 @@ def test_earlier_steps_are_looked_at_and_give_no_points() -> None:
     heard = Heard(KEY)
     heard.hear(told.lines)
     result = grade.count(2, "./mydocker", [], heard)
-    assert result.broken == ["step 1, false fails: it said yes"] and "broken: step 1" in shown(result)
+    assert result.broken == ["step 1, false fails\nit said yes"] and "Broken of earlier steps" in shown(result)
 
 
 @pytest.mark.parametrize("step", range(1, 10))
@@ -222,7 +222,7 @@ def test_a_run(tmp_path: Path, tasks: list[Task]) -> None:
     result = grade.grade(1, "./mydocker", place, show=seen.append)
     assert earned(result) == {"codes": 60, "help": 0} and result.finished and not result.remark
     (said,) = result.tasks[1].failures
-    assert "typed: mydocker --help; came out: exit code 3, output " in said
+    assert "\ntyped: mydocker --help\ncame out: exit code 3, output " in said
     assert "make hint STEP=01 TASK=help" in shown(result)
     assert seen[0].score == 0 and not seen[0].finished, "told before anything is done"
     assert [one.score for one in seen] == sorted(one.score for one in seen)

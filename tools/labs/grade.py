@@ -261,7 +261,7 @@ def count(step: int, command: str, chosen: list[Task], heard: Heard, seconds: fl
         for test in tests:
             bad = [one for one in of((test,)) if one.state in ("failed", "open")]
             more = f" (and {len(bad) - 1} more like this)" if bad[1:] else ""
-            found += [f"{title(one.test)}: {one.said or open_said}{more}" for one in bad[:1]]
+            found += [f"{title(one.test)}{more}\n{one.said or open_said}" for one in bad[:1]]
         return tuple(found)
 
     results = []
@@ -284,10 +284,11 @@ def count(step: int, command: str, chosen: list[Task], heard: Heard, seconds: fl
         )
     own = f"tests/step{step:02}/"
     earlier = [one for one in heard.outcomes() if not one.test.startswith(own) and one.state == "failed"]
-    broken = list(
-        dict.fromkeys(f"step {one.test[10:12].lstrip('0')}, {title(one.test)}: {one.said}" for one in earlier)
-    )
-    return Report(step, command, results, broken, round(seconds, 1), remark, heard.ended)
+    broken: dict[str, list[Outcome]] = {}
+    for one in earlier:
+        broken.setdefault(f"step {one.test[10:12].lstrip('0')}, {title(one.test.partition('[')[0])}", []).append(one)
+    lines = [f"{name}{f' ({len(bad)} times)' if bad[1:] else ''}\n{bad[0].said}" for name, bad in broken.items()]
+    return Report(step, command, results, lines, round(seconds, 1), remark, heard.ended)
 
 
 def why(outcomes: list[Outcome]) -> str:

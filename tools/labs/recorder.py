@@ -123,7 +123,15 @@ def sentence(item: pytest.Item, call: pytest.CallInfo[None]) -> str:
     last = runtime.started[-1]
     # What it said is told already.
     reason = re.split("; it said: |(?<='): '|(?<=line): '", wanted(call))[0]
-    return f"typed: {typed(runtime, last)}; came out: {came_out(last)}; {reason}"
+    out = came_out(last)
+    told = [f"typed: {typed(runtime, last)}", f"came out: {out}", *([] if is_in(reason, out) else [reason])]
+    return "\n".join(told)
+
+
+def is_in(reason: str, out: str) -> bool:
+    """Whether the reason says no more than what came out: `exit code 125: my_runtime: …`."""
+    code, _, message = reason.partition(": ")
+    return code.startswith("exit code ") and code in out and message in out
 
 
 def typed(runtime: Runtime, last: Started | Terminal) -> str:
@@ -134,8 +142,13 @@ def typed(runtime: Runtime, last: Started | Terminal) -> str:
         if words[start : start + len(prefix)] == prefix:
             words[start : start + len(prefix)] = [runtime.name]
             break
-    shown = ["IMAGE" if word == runtime.image else short(word, 60) for word in words]
+    shown = ["IMAGE" if word == runtime.image else short(" ".join(without_place(word).split()), 60) for word in words]
     return shlex.join(shown)
+
+
+def without_place(word: str) -> str:
+    """Long paths of the test's own directory say nothing to the reader: their last part is enough."""
+    return re.sub(r"/[^\s:]*/mydocker-tests-[^\s:]*/", "…/", word)
 
 
 def came_out(last: Started | Terminal) -> str:

@@ -29,17 +29,31 @@ def show(report: Report, console: Console) -> None:
         points = f"{task.earned} of {task.points}" if task.counted else "not counted"
         table.add_row(escape(task.title), escape(task.topic), points, state)
     console.print(table)
+    told: set[str] = set()
     for task in report.tasks:
         if task.counted and not task.passed:
             console.print(f"\n[bold]{escape(task.title)}[/bold] ({escape(task.name)})")
-            for line in lines(task):
-                console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+            for failure in lines(task):
+                show_failure(failure, told, console)
+    if report.broken:
+        console.print("\n[bold]Broken of earlier steps[/bold]")
+        for failure in report.broken:
+            show_failure(failure, told, console)
     console.print(f"\n[bold]{total(report)}[/bold]")
-    for line in report.broken:
-        console.print(f"broken: {line}", markup=False, highlight=False, soft_wrap=True)
     if report.remark:
         console.print(f"{report.remark}: what was not done by then counts as failed", highlight=False)
     console.print(f"next: {following(report)}", markup=False, highlight=False, soft_wrap=True)
+
+
+def show_failure(failure: str, told: set[str], console: Console) -> None:
+    """A test, and below it what was typed, what came out and what was expected. The same outcome is told once."""
+    test, *rest = failure.split("\n")
+    outcome = "\n".join(line for line in rest if not line.startswith("typed: "))
+    known = outcome in told
+    told.add(outcome)
+    console.print(f"  {test}{': the same as above' if known and outcome else ''}", markup=False, highlight=False)
+    for line in [] if known else rest:
+        console.print(f"    {line}", markup=False, highlight=False, soft_wrap=True)
 
 
 def lines(task: TaskResult) -> list[str]:
