@@ -191,7 +191,7 @@ def write(target: IO[bytes], layer: IO[bytes], name: str, own: settings.Settings
     rootfs = {"type": "layers", "diff_ids": [f"sha256:{digest}"]}
     made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     facts = {"created": made, "architecture": HERE[0], "os": "linux", "config": own, "rootfs": rootfs}
-    config = json.dumps(facts).encode()
+    config = json.dumps(facts | {"history": [{"created": made, "created_by": "commit"}]}).encode()
     names = [f"{digest}.tar", f"{hashlib.sha256(config).hexdigest()}.json", "manifest.json"]
     manifest = json.dumps([{"Config": names[1], "RepoTags": [name], "Layers": names[:1]}]).encode()
     with tarfile.open(fileobj=target, mode="w|") as archive:

@@ -339,7 +339,8 @@ def test_words_that_make_no_sense(runtime: Runtime, tmp_path: Path) -> None:
     with box(own) as container:
         for words, reason in (
             ([], "give one"),
-            (["made", "-o", f"{place}/x.tar"], "give one"),
+            (["Not/A/Name", "-o", f"{place}/x.tar"], "Not/A/Name"),
+            (["made", "-o", f"{place}/x.zip"], ".tar.zst"),
             (["Not/A/Name"], "Not/A/Name"),
             (["-o", f"{place}/x.zip"], ".tar.zst"),
             (["-o", f"{place}/.tar"], ".tar.zst"),
