@@ -139,6 +139,18 @@ def test_layers_are_applied_in_order(runtime: Runtime, tmp_path: Path, make: Cal
     assert found(own) == RESULT
 
 
+def test_both_at_once(runtime: Runtime, tmp_path: Path) -> None:
+    """As Docker writes it since version 25: an OCI layout, with a manifest.json for older readers."""
+    plain = [base(), tarred(LOWER), tarred(MIDDLE), tarred(UPPER)]
+    own = configuration(plain)
+    names = [*blobs(*plain)]
+    manifest = json.dumps([{"Config": f"blobs/sha256/{sha256(own)}", "RepoTags": ["made:latest"], "Layers": names}])
+    files = {**oci(plain), "manifest.json": manifest.encode()}
+    assert found(loaded(runtime, tmp_path, files)) == RESULT
+    del files["oci-layout"], files["index.json"]
+    assert found(loaded(runtime, tmp_path, files)) == RESULT
+
+
 @OURS
 def test_a_folder(runtime: Runtime, tmp_path: Path) -> None:
     """It is the same as its archive, and left as it was."""
