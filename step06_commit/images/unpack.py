@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from .. import namespaces
 from ..lib import linux, store
@@ -28,6 +28,18 @@ CHUNK = 2**18  # bytes
 MOST_MEMORY = 2**30  # bytes
 LATEST = Decimal(10**12)  # seconds since 1970: far beyond what any file system can say
 XATTR = "SCHILY.xattr."  # what archives write before the name of an extended attribute
+
+
+class Member(tarfile.TarInfo):
+    """A member of an archive. tarfile would take a damaged header for the archive's end."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """Read a header. Raises tarfile.ReadError if it is damaged."""
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.InvalidHeaderError as error:  # type: ignore[attr-defined]
+            raise tarfile.ReadError(str(error)) from None
 
 
 @dataclass
@@ -66,7 +78,7 @@ def confined(
         linux.told("chroot", [target], os.chroot, target)
         linux.chdir("/")  # a working directory outside is the way out
         os.umask(0o022)
-        with tarfile.open(fileobj=stream, mode="r|", bufsize=2**14) as archive:
+        with tarfile.open(fileobj=stream, mode="r|", bufsize=2**14, tarinfo=Member) as archive:
             size = (work or unpack_all)(archive)
         while stream is not reader and stream.read(CHUNK):  # to the end, where the checksum is
             pass

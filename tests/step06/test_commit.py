@@ -289,7 +289,7 @@ def test_ten_deep(runtime: Runtime, tmp_path: Path) -> None:
         own = replace(own, image=f"level-{number}")
     assert own.output("sh", "-c", "cat /log; echo /file-*").split() == [*"0123456789", "/file-9"]
     (last,) = (tmp_path / "state/images").glob("*/")
-    assert sorted(path.name for path in last.iterdir()) == parts
+    assert sorted(path.name for path in last.iterdir()) == [*parts, "settings.json"]
 
 
 # ---- what is said ----------------------------------------------------------------------------------------------------
