@@ -26,7 +26,7 @@ from pathlib import Path, PurePosixPath
 
 # What a chapter may ask of its reader, in lines of Python: altered or removed in its predecessor's files, added to
 # them, and in new files. Step 6 brings images, step 9 networks.
-ALTERED, ADDED, NEW = 25, {6: 170}, {6: 915, 9: 1115}
+ALTERED, ADDED, NEW = 25, {6: 170}, {6: 930, 9: 1115}
 ADDED_OF_OTHERS, NEW_OF_OTHERS = 150, 650
 # Lines of a whole step that are not blank.
 SIZES = {1: 755, 2: 1150, 3: 1650, 4: 1850, 5: 2100, 6: 2925, 7: 3550, 8: 4125, 9: 5325}
