@@ -505,6 +505,13 @@ def whole_or_refused(runtime: Runtime, result: Result, state: Path) -> None:
 
 
 @OURS
+def test_marks_of_nothing_that_has_a_name(runtime: Runtime, tmp_path: Path) -> None:
+    """Of the directory above, or of their own: an image that has them is refused."""
+    for name in ("t/.wh...", "t/.wh..", "t/.wh.", ".wh...", "t/.wh./", "./t/.wh.../"):
+        assert "damaged" in refused(runtime, tmp_path, archived(docker([base(), tarred([file(name, b"")])]))), name
+
+
+@OURS
 def test_no_name_leads_outside(runtime: Runtime, tmp_path: Path) -> None:
     """Nor a link: in an archive or a folder, every file of an image is one of its own."""
     outside = watched(tmp_path, runtime)
