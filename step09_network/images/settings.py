@@ -53,5 +53,4 @@ def settled(config: Config, image: str) -> tuple[Config, Settings]:
     if namespaces.ROOTLESS and not config.user and user.partition(":")[0] not in ("0", "root"):
         complain(f"the image names the user {user!r}: without root the container's only user is root (you)")
         user = "0"
-    folder = os.path.join("/", folder)
     return replace(config, command=[*entrypoint, *command], env=env, user=user, workdir=folder), known | own
