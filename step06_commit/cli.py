@@ -37,8 +37,9 @@ def run(
     image: Annotated[str, typer.Argument(help="The image, or a directory (./DIR, /DIR).")],
     command: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[COMMAND [ARG]...]", help="The program and its arguments.  [default: sh]"),
+        typer.Argument(metavar="[COMMAND [ARG]...]", help="Program and arguments.  [default: the image's, or sh]"),
     ] = None,
+    entrypoint: Annotated[str | None, typer.Option(help='The program, instead of the image\'s; "" for none.')] = None,
     interactive: Annotated[bool, typer.Option("-i", "--interactive", help="Keep standard input open.")] = False,
     tty: Annotated[bool, typer.Option("-t", "--tty", help="Give the container a terminal.")] = False,
     hostname: Annotated[
@@ -65,11 +66,13 @@ def run(
     config = Config(
         id=own_id,
         image=image,
-        command=command or ["sh"],
+        entrypoint=entrypoint,
+        command=command or [],
         hostname=check_hostname(hostname) if hostname else own_id,
         interactive=interactive,
         tty=tty,
         limits=Limits(parse_size(memory), cpus, cpu_shares, cpuset_cpus, pids_limit),
+        env={},
         volumes=volumes.parse(volume or []),
     )
     return container.run(config)

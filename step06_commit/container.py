@@ -13,6 +13,7 @@ from functools import partial
 from . import cgroups, images, init, namespaces, overlay, terminal, volumes
 from .child import Child, guarded, start
 from .config import Config
+from .images import settings
 from .lib import store
 
 FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
@@ -28,7 +29,9 @@ def run(config: Config) -> int:
     with ExitStack() as cleanup:
         cgroup = cleanup.enter_context(cgroups.created(config.id, config.limits))
         image = cleanup.enter_context(images.used(config.image))
+        config, its = settings.settled(config, image.id)
         directory = cleanup.enter_context(store.owned("layers", config.id))
+        settings.write(directory, its)
         overlay.prepare(directory, image.path)
         cleanup.enter_context(volumes.held(config.volumes, image.path))
         main = partial(init.main, config, directory, cgroup)

@@ -71,4 +71,4 @@ def connect_streams(config: Config, channel: socket.socket) -> None:
 def environment(config: Config) -> dict[str, str]:
     """The command's environment, made afresh: the host's may hold passwords, and paths that mean nothing here."""
     env = {"PATH": program.PATH, "HOSTNAME": config.hostname, "HOME": "/root"}
-    return env | {"TERM": "xterm"} if config.tty else env
+    return env | ({"TERM": "xterm"} if config.tty else {}) | config.env

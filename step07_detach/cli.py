@@ -38,8 +38,9 @@ def run(
     image: Annotated[str, typer.Argument(help="The image, or a directory (./DIR, /DIR).")],
     command: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[COMMAND [ARG]...]", help="The program and its arguments.  [default: sh]"),
+        typer.Argument(metavar="[COMMAND [ARG]...]", help="Program and arguments.  [default: the image's, or sh]"),
     ] = None,
+    entrypoint: Annotated[str | None, typer.Option(help='The program, instead of the image\'s; "" for none.')] = None,
     interactive: Annotated[bool, typer.Option("-i", "--interactive", help="Keep standard input open.")] = False,
     tty: Annotated[bool, typer.Option("-t", "--tty", help="Give the container a terminal.")] = False,
     hostname: Annotated[
@@ -73,11 +74,13 @@ def run(
     config = Config(
         id=own_id,
         image=image,
-        command=command or ["sh"],
+        entrypoint=entrypoint,
+        command=command or [],
         hostname=check_hostname(hostname) if hostname else own_id,
         interactive=interactive,
         tty=tty,
         limits=Limits(parse_size(memory), cpus, cpu_shares, cpuset_cpus, pids_limit),
+        env={},
         volumes=volumes.parse(volume or []),
         name=new.check_name(name) if name else "",
         detach=detach,

@@ -12,11 +12,13 @@ class Config:
 
     id: str
     image: str
+    entrypoint: str | None  # None: the image's
     command: list[str]
     hostname: str
     interactive: bool
     tty: bool
     limits: Limits
+    env: dict[str, str]
     volumes: list[Volume]
     name: str  # "": two words are drawn
     detach: bool

@@ -12,6 +12,7 @@ class Config:
 
     id: str
     image: str
+    entrypoint: str | None  # None: the image's
     command: list[str]
     hostname: str
     interactive: bool
@@ -19,8 +20,8 @@ class Config:
     limits: Limits
     workdir: str
     user: str
+    env: dict[str, str]
     volumes: list[Volume]
     name: str  # "": two words are drawn
-    env: dict[str, str]
     detach: bool
     remove: bool  # its record, as soon as it ends

@@ -48,8 +48,9 @@ def run(
     image: Annotated[str, typer.Argument(help="The image, or a directory (./DIR, /DIR).")],
     command: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[COMMAND [ARG]...]", help="The program and its arguments.  [default: sh]"),
+        typer.Argument(metavar="[COMMAND [ARG]...]", help="Program and arguments.  [default: the image's, or sh]"),
     ] = None,
+    entrypoint: Annotated[str | None, typer.Option(help='The program, instead of the image\'s; "" for none.')] = None,
     interactive: Annotated[bool, typer.Option("-i", "--interactive", help="Keep standard input open.")] = False,
     tty: Annotated[bool, typer.Option("-t", "--tty", help="Give the container a terminal.")] = False,
     hostname: Annotated[
@@ -62,8 +63,8 @@ def run(
     cpu_shares: Annotated[int | None, typer.Option(help="Weight against others when CPUs are short: 1024.")] = None,
     cpuset_cpus: Annotated[str | None, typer.Option(help="The processors to run on: 0-2,7.")] = None,
     pids_limit: Annotated[int | None, typer.Option(help="Most processes and threads.")] = None,
-    workdir: Annotated[str, typer.Option("-w", "--workdir", help="Where the command begins.")] = "/",
-    user: Annotated[str, typer.Option("-u", "--user", help="USER[:GROUP], names of the image or numbers.")] = "0",
+    workdir: Annotated[str, typer.Option("-w", "--workdir", help="Where to begin.  [default: the image's, or /]")] = "",
+    user: Annotated[str, typer.Option("-u", "--user", help="USER[:GROUP].  [default: the image's, or root]")] = "",
     env: Variables = None,
     env_file: VariableFiles = None,
     volume: Annotated[
@@ -99,12 +100,13 @@ def run(
     config = Config(
         id=own_id,
         image=image,
-        command=command or ["sh"],
+        entrypoint=entrypoint,
+        command=command or [],
         hostname=check_hostname(hostname) if hostname else own_id,
         interactive=interactive,
         tty=tty,
         limits=Limits(parse_size(memory), cpus, cpu_shares, cpuset_cpus, pids_limit),
-        workdir=workdir or "/",
+        workdir=workdir,
         user=user,
         env=environment.parse(env_file or [], env or []),
         volumes=volumes.parse(volume or []),

@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, Any
 
 from . import namespaces, overlay, records
 from .cgroups import freezer
 from .child import guarded, run
-from .images import catalog, unpack
+from .images import catalog, layers, settings, unpack
 from .images.copy import copy
 from .images.pack import pack
 from .lib import linux
@@ -30,17 +31,27 @@ def to_image(reference: str, name: str) -> tuple[str, int]:
     """Make an image called `name` from a container. Returns its id, and the bytes in its files."""
     catalog.parse(name)
     with standing_still(records.find(reference)) as directory:
-        return catalog.make(name, lambda root: copy(root, partial(pack_layer, directory)))
+
+        def fill(root: Path) -> int:
+            settings.write(root.parent, settings.read(directory))
+            return copy(root, partial(pack_layer, directory))
+
+        return catalog.make(name, fill)
 
 
-def to_archive(reference: str, file: Path) -> int:
-    """Write a container's root as a tar archive, compressed as `file`'s name says. Returns the archive's bytes."""
+def to_archive(reference: str, file: Path, name: str | None) -> int:
+    """Write a container's root as a tar archive, compressed as `file`'s name says. Returns the archive's bytes.
+
+    With a `name` it is the archive of an image, as `docker save` writes it: the root is in it as its only layer.
+    """
     compress = compressor(file)
     with appearing(file) as target, standing_still(records.find(reference)) as directory:
 
         def work() -> int:
-            with compress(target) as compressed:
-                pack_layer(directory, compressed)
+            with compress(target) as compressed, TemporaryFile(dir=file.parent) as layer:
+                pack_layer(directory, layer if name else compressed)
+                if name:
+                    layers.write(compressed, layer, name, settings.read(directory))
             target.flush()
             return os.fstat(target.fileno()).st_size
 

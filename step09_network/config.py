@@ -13,6 +13,7 @@ class Config:
 
     id: str
     image: str
+    entrypoint: str | None  # None: the image's
     command: list[str]
     hostname: str
     interactive: bool
@@ -20,9 +21,9 @@ class Config:
     limits: Limits
     workdir: str
     user: str
+    env: dict[str, str]
     volumes: list[Volume]
     name: str  # "": two words are drawn
-    env: dict[str, str]
     networks: list[str]  # their names; or none or host, alone
     ip: str  # on the first of them
     ports: list[PortMapping]

@@ -16,6 +16,7 @@ from functools import partial
 from . import cgroups, images, init, namespaces, network, overlay, terminal, volumes
 from .child import Child, guarded, start
 from .config import Config
+from .images import settings
 from .lib import explain, store
 from .lib.errors import ContainerError
 from .network import files, ports
@@ -50,7 +51,9 @@ def run(config: Config, caller: socket.socket | None = None) -> int:
         published = cleanup.enter_context(ports.reserved(config.ports))
         cgroup = cleanup.enter_context(cgroups.created(config.id, config.limits))
         image = cleanup.enter_context(images.used(config.image))
+        config, its = settings.settled(config, image.id)
         directory = cleanup.enter_context(new.recorded(config, image.id))
+        settings.write(directory, its)
         overlay.prepare(directory, image.path)
         cleanup.enter_context(volumes.held(config.volumes, image.path))
         config = replace(config, volumes=[*config.volumes, *files.make(directory, config)])

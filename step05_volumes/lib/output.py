@@ -1,4 +1,4 @@
-"""What commands print: tables."""
+"""What commands print."""
 
 import sys
 from collections.abc import Callable

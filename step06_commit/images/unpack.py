@@ -6,6 +6,7 @@ the kernel finds nothing outside.
 """
 
 import errno
+import hashlib
 import importlib
 import io
 import os
@@ -13,9 +14,11 @@ import resource
 import stat
 import sys
 import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from .. import namespaces
 from ..lib import linux, store
@@ -27,11 +30,39 @@ LATEST = Decimal(10**12)  # seconds since 1970: far beyond what any file system 
 XATTR = "SCHILY.xattr."  # what archives write before the name of an extended attribute
 
 
-def confined(source: int, target: Path) -> int:
+class Member(tarfile.TarInfo):
+    """A member of an archive. tarfile would take a damaged header for the archive's end."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """Read a header. Raises tarfile.ReadError if it is damaged."""
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.InvalidHeaderError as error:  # type: ignore[attr-defined]
+            raise tarfile.ReadError(str(error)) from None
+
+
+@dataclass
+class Hashed:
+    """A stream, and the SHA-256 of what has been read of it."""
+
+    stream: IO[bytes]
+    sha256: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+
+    def read(self, count: int) -> bytes:
+        """Read at most so many bytes."""
+        data = self.stream.read(count)
+        self.sha256.update(data)
+        return data
+
+
+def confined(
+    source: int, target: Path, work: "Callable[[tarfile.TarFile], int] | None" = None, digest: str = ""
+) -> int:
     """Make the directory `target` this process's root, and fill it with what is in an archive: for a worker.
 
     The descriptor `source` is a file or a pipe, plain or compressed with gzip, bzip2, xz or zstd. Returns the bytes in
-    the files. Raises ContainerError if the archive is broken or ends too early.
+    the files. Raises ContainerError if the archive is broken or ends too early, or has not this SHA-256 `digest`.
 
     Every module must have been imported before the chroot. Descriptors that lead outside are still open, but there is
     no /proc inside through which a path could use them.
@@ -41,14 +72,18 @@ def confined(source: int, target: Path) -> int:
     resource.setrlimit(resource.RLIMIT_AS, (most, most))  # a header may claim to be of any length
     reader = io.BufferedReader(io.FileIO(source, closefd=False), CHUNK)
     try:
-        stream = decompressed(reader)
+        stream: Any = decompressed(reader)
+        if digest:
+            stream = Hashed(stream)
         linux.told("chroot", [target], os.chroot, target)
         linux.chdir("/")  # a working directory outside is the way out
         os.umask(0o022)
-        with tarfile.open(fileobj=stream, mode="r|", bufsize=2**14) as archive:
-            size = unpack_all(archive)
+        with tarfile.open(fileobj=stream, mode="r|", bufsize=2**14, tarinfo=Member) as archive:
+            size = (work or unpack_all)(archive)
         while stream is not reader and stream.read(CHUNK):  # to the end, where the checksum is
             pass
+        if digest and stream.sha256.hexdigest() != digest:
+            raise ContainerError(f"a layer is damaged: its SHA-256 is not {digest}")
         return size
     except OSError as error:
         raise ContainerError(f"{target}{error.filename or ''}: {error.strerror or error}") from None
@@ -79,14 +114,16 @@ def zstd() -> Any:
         raise ContainerError("zstd archives need one more Python package: pip install backports.zstd") from None
 
 
-def unpack_all(archive: tarfile.TarFile) -> int:
-    """Unpack all members into the root directory. Returns the bytes in the files."""
+def unpack_all(archive: tarfile.TarFile, left_out: Callable[[str], bool] = lambda path: False) -> int:
+    """Unpack all members, but for those `left_out`, into the root directory. Returns the bytes in the files."""
     size = 0
     folders: dict[str, tarfile.TarInfo] = {}
     for member in iter(archive.next, None):
         archive.members.clear()  # type: ignore[attr-defined]  # or they would fill the memory
         member.name = member.pax_headers.get("GNU.sparse.name", member.name)  # else it may be the name of its pieces
         path = os.path.normpath(f"/{member.name}")
+        if left_out(path):
+            continue
         try:
             unpack_one(archive, member, path)
         except OSError as error:
@@ -127,9 +164,15 @@ def target_of(member: tarfile.TarInfo) -> str:
 
 def remove_old(member: tarfile.TarInfo, path: str) -> None:
     """Remove what an earlier member of the same name has left; but a directory may be named twice."""
+    if not member.isdir() or os.path.islink(path) or not os.path.isdir(path):
+        remove(path)
+
+
+def remove(path: str) -> None:
+    """Remove a file, or a directory with all that is in it."""
     if os.path.islink(path) or not os.path.isdir(path):
         os.unlink(path)
-    elif not member.isdir():
+    else:
         store.remove(Path(path))
 
 

@@ -25,17 +25,15 @@ def import_(
     ],
     name: Annotated[str, typer.Argument(help="What to call the image: name[:tag].")],
 ) -> None:
-    """Make an image from a directory or a tar archive."""
-    from .. import child
-    from ..images import copy, pack, unpack  # with all that they import, so only where they are needed
+    """Make an image from a directory or a tar archive: of files, or of layers, as 'docker save' writes it."""
+    from ..images import layers  # with all that it imports, so only where it is needed
 
     if os.path.isdir(source):
-        images.directory(source)
         with progress_bar("importing"):
-            image, _ = catalog.make(name, lambda root: copy.copy(root, partial(pack.pack, Path(source))))
+            image, _ = catalog.make(name, partial(layers.from_directory, images.directory(source)))
     else:
         with open(0 if source == "-" else source, "rb") as file, progress_bar("importing", file) as show:
-            image, _ = catalog.make(name, lambda root: child.run(partial(unpack.confined, file.fileno(), root), show))
+            image, _ = catalog.make(name, partial(layers.from_archive, file.fileno(), show))
     print(image)
 
 
@@ -70,20 +68,21 @@ def commit_(
     reference: Annotated[str, typer.Argument(metavar="CONTAINER", help="The container's id, or the beginning of it.")],
     name: Annotated[str | None, typer.Argument(metavar="[IMAGE]", help="What to call the image: name[:tag].")] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", metavar="FILE", help="Write an archive instead: .tar, .tar.gz or .tar.zst.")
+        Path | None,
+        typer.Option("-o", metavar="FILE", help="Write a .tar, .tar.gz or .tar.zst: of files, or of IMAGE if named."),
     ] = None,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print the image's id alone.")] = False,
 ) -> None:
-    """Make an image, or an archive, of a container's files."""
+    """Make an image, or an archive, of a container's files. 'docker load' takes the archive of a named image."""
     from .. import commit
 
     with progress_bar("committing"):
-        if name is not None and output is None:
+        if output is not None:
+            size = commit.to_archive(reference, output, None if name is None else catalog.parse(name))
+            report = str(output) if quiet else f"{output} {in_units(size)}"
+        elif name is not None:
             made, size = commit.to_image(reference, name)
             report = made if quiet else f"{catalog.parse(name)} {made} {in_units(size)}"
-        elif output is not None and name is None:
-            size = commit.to_archive(reference, output)
-            report = str(output) if quiet else f"{output} {in_units(size)}"
         else:
             raise ContainerError("commit CONTAINER IMAGE makes an image, commit CONTAINER -o FILE an archive: give one")
     print(report)

@@ -1,4 +1,4 @@
-"""What commands print: tables and units."""
+"""What commands print."""
 
 import sys
 import time

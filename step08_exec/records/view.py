@@ -1,9 +1,11 @@
-"""What `inspect` shows: what is on record of a container, in the shape and under the names that Docker gives to it."""
+"""What `inspect` shows of a container or an image: what is on record, in Docker's shape and under Docker's names."""
 
 import time
 from typing import Any
 
 from .. import program
+from ..images import catalog, settings
+from ..lib import store
 from ..volumes import Volume
 from .record import Record
 
@@ -30,16 +32,34 @@ def view(record: Record) -> dict[str, Any]:
         "LogPath": str(record.directory / "log"),
         "HostConfig": host_config(config),
         "Mounts": [mount(Volume(**each)) for each in config["volumes"]],
-        "Config": {
+        "Config": {"Cmd": config["command"]}
+        | settings.read(record.directory)
+        | {
             "Hostname": config["hostname"],
             "User": config.get("user", "0"),
             "Tty": config["tty"],
             "OpenStdin": config["interactive"],
             "Env": [f"{name}={value}" for name, value in variables.items()],
-            "Cmd": config["command"],
             "Image": config["image"],
             "WorkingDir": config.get("workdir", "/"),
         },
+    }
+
+
+def view_image(reference: str) -> dict[str, Any]:
+    """All that is known of an image. Raises ContainerError if there is none."""
+    from ..images.layers import HERE  # with all that it imports: only here
+
+    image = catalog.find(reference)
+    facts = store.read_json(catalog.directory(image) / "image.json")
+    return {
+        "Id": image,
+        "RepoTags": [name for name, owner in catalog.names().items() if owner == image],
+        "Created": rfc3339(facts.get("created")),
+        "Architecture": HERE[0],
+        "Os": "linux",
+        "Size": facts.get("size", 0),
+        "Config": settings.read(catalog.directory(image)),
     }
 
 

@@ -10,10 +10,11 @@ from typing import Annotated
 import typer
 
 from .. import records
+from ..lib.errors import ContainerError, NotFoundError
 from ..lib.output import each, in_units, print_table, rich_table
 from ..records import stats
 from ..records.record import Record
-from ..records.view import view
+from ..records.view import view, view_image
 from .containers import Containers
 
 app = typer.Typer()
@@ -21,11 +22,22 @@ app = typer.Typer()
 
 @app.command()
 def inspect(references: Containers) -> int:
-    """Show all that is on record of containers, as JSON."""
+    """Show all that is on record of containers or images, as JSON."""
     found: list[object] = []
-    failed = each(references, lambda reference: found.append(view(records.get(reference))))
+    failed = each(references, lambda reference: found.append(described(reference)))
     print(json.dumps(found, indent=4))
     return failed
+
+
+def described(reference: str) -> object:
+    """A container, or else an image, of this name or id."""
+    try:
+        return view(records.get(reference))
+    except NotFoundError as no_container:
+        try:
+            return view_image(reference)
+        except ContainerError:
+            raise no_container from None
 
 
 @app.command("stats")

@@ -21,7 +21,7 @@ from . import explain
 # in the child: had it let go of the lock, another thread could hold it, and nobody would ever give it back.
 _libc = ctypes.PyDLL(None, use_errno=True)
 # Calls for which older C libraries have no function. Their numbers are the same on all processors.
-NUMBERS = {"clone3": 435, "open_tree": 428, "move_mount": 429, "mount_setattr": 442}
+NUMBERS = {"clone3": 435, "open_tree": 428, "move_mount": 429, "openat2": 437, "mount_setattr": 442}
 AT_FDCWD = -100
 
 
@@ -157,6 +157,17 @@ def move_mount(mount: int, path: str) -> None:
 def pivot_root(new_root: str, put_old: str) -> None:
     """pivot_root(2): make `new_root` the root of the mount namespace, the old root a mount on `put_old`."""
     _call("pivot_root", new_root, put_old)
+
+
+def open_inside(folder: Path, path: str) -> int:
+    """Open a file for reading as if `folder` were the root directory, to links and to `..` too: openat2(2)."""
+    top = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    try:
+        how = explain.Raw("{flags=O_RDONLY|O_NONBLOCK|O_CLOEXEC, resolve=RESOLVE_IN_ROOT}")
+        packed = struct.pack("3Q", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, 0, 0x10)
+        return _call("openat2", top, path, packed, len(packed), shown=(top, path, how, len(packed)))
+    finally:
+        os.close(top)
 
 
 def chdir(path: str) -> None:

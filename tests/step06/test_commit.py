@@ -352,7 +352,7 @@ def test_ten_deep(runtime: Runtime, tmp_path: Path) -> None:
         own = replace(own, image=f"level-{number}")
     assert own.output("sh", "-c", "cat /log; echo /file-*").split() == [*"0123456789", "/file-9"]
     (last,) = (tmp_path / "state/images").glob("*/")
-    assert sorted(path.name for path in last.iterdir()) == parts
+    assert sorted(path.name for path in last.iterdir()) == [*parts, "settings.json"]
 
 
 # ---- what is said ----------------------------------------------------------------------------------------------------
@@ -402,7 +402,8 @@ def test_words_that_make_no_sense(runtime: Runtime, tmp_path: Path) -> None:
     with box(own) as container:
         for words, reason in (
             ([], "give one"),
-            (["made", "-o", f"{place}/x.tar"], "give one"),
+            (["Not/A/Name", "-o", f"{place}/x.tar"], "Not/A/Name"),
+            (["made", "-o", f"{place}/x.zip"], ".tar.zst"),
             (["Not/A/Name"], "Not/A/Name"),
             (["-o", f"{place}/x.zip"], ".tar.zst"),
             (["-o", f"{place}/.tar"], ".tar.zst"),

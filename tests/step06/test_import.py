@@ -742,6 +742,16 @@ def test_damaged_archives(runtime: Runtime, tmp_path: Path, damage: Damage) -> N
         assert whole == 0
 
 
+def test_a_damaged_header_is_not_the_end(runtime: Runtime, tmp_path: Path) -> None:
+    """Python's tarfile would say so, and half an image be taken for a whole."""
+    image.write(tmp_path / "whole.tar", [file("one", b"1"), file("two", b"2"), file("three", b"3")])
+    data = bytearray((tmp_path / "whole.tar").read_bytes())
+    data[2 * 512 + 200] ^= 1  # in the second header: after the first and its file
+    own = own_store(runtime, tmp_path)
+    own.refusal(own.call("import", "-", "damaged", input=bytes(data)))
+    assert left(tmp_path / "state") == []
+
+
 @OURS
 @pytest.mark.parametrize("place", [-8, -1], ids=["its checksum", "its length"])
 def test_a_wrong_end_of_gzip(runtime: Runtime, tmp_path: Path, place: int) -> None:

@@ -1,0 +1,202 @@
+"""Images as `docker save`, `podman save` and registries hand them on: layers, and JSON that says which, in which order.
+
+    manifest.json            names the image's configuration and its layers, the lowest first (docker-archive); or
+    oci-layout, index.json   name a manifest, which names the same, each by the SHA-256 of its bytes: all that is so
+    blobs/sha256/DIGEST      named is in blobs (image-layout.md in opencontainers/image-spec)
+
+They are in a directory, or in a tar archive, which we unpack first. Each layer is a tar archive of what has changed. In
+it .wh.NAME deletes NAME from the layers below, and .wh..wh..opq all that they have in its directory (layer.md).
+"""
+
+import hashlib
+import io
+import json
+import os
+import re
+import stat
+import tarfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+from .. import child
+from ..lib import linux, store
+from ..lib.errors import ContainerError
+from . import copy, pack, settings, unpack
+
+MOST = 2**22  # bytes of JSON
+MARK, OPAQUE = ".wh.", ".wh..wh..opq"
+LAYER = re.compile(r"application/vnd\.(oci\.image\.layer\.v1|docker\.image\.rootfs\.diff)\.tar([.+](gzip|zstd))?")
+MACHINES = {"x86_64": ["amd64", "386"], "i686": ["386"], "aarch64": ["arm64"], "armv7l": ["arm"]}
+HERE = MACHINES.get(os.uname().machine, [os.uname().machine])  # the architectures that run here, in images' words
+SEVERAL = "there are several images in it: save the one that you want alone"
+
+
+def from_archive(file: int, show: Callable[[], object], root: Path) -> int:
+    """Fill `root` from a tar archive of files or of layers, and call `show` meanwhile. Returns the bytes in files."""
+    size = child.run(partial(unpack.confined, file, root), show)
+    if not has_layers(root):
+        return size
+    folder = root.with_name("layers")
+    linux.rename(root, folder)
+    root.mkdir()
+    root.chmod(0o755)
+    size = unpack_layers(folder, root)
+    store.remove(folder)
+    return size
+
+
+def from_directory(source: Path, root: Path) -> int:
+    """Fill `root` with the files that are in a directory, or with the layers. Returns the bytes in files."""
+    return unpack_layers(source, root) if has_layers(source) else copy.copy(root, partial(pack.pack, source))
+
+
+def has_layers(folder: Path) -> bool:
+    """Whether a directory has an image in layers. A web site has a manifest.json too, but Docker's is a list."""
+    if os.path.lexists(folder / "oci-layout"):
+        return True
+    if not os.path.isfile(folder / "manifest.json"):
+        return False
+    with opened(folder, "manifest.json") as file:
+        return file.read(1) == b"["
+
+
+def unpack_layers(folder: Path, root: Path) -> int:
+    """Unpack an image's layers into `root`, one upon the other, and keep its settings beside it."""
+    try:
+        config, names = oci(folder) if os.path.lexists(folder / "oci-layout") else docker(folder)
+        for_this_machine([{"platform": config}])
+        layers = list(zip(names, map(hexadecimal, config["rootfs"]["diff_ids"]), strict=True))
+        settings.write(root.parent, settings.checked(config.get("config") or {}))
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise ContainerError(f"the image is damaged: what it says of itself makes no sense ({error!r})") from None
+    return sum(unpack_layer(folder, name, digest, root) for name, digest in layers)
+
+
+# ---- which layers ----
+
+
+def oci(folder: Path) -> tuple[Any, list[str]]:
+    """The configuration in an OCI layout, and the files that are its layers."""
+    manifest = document(folder, "index.json")
+    while "manifests" in manifest:  # it is an index, perhaps of indexes
+        manifest = document(folder, blob(for_this_machine(manifest["manifests"])))
+    for layer in manifest["layers"]:
+        if not LAYER.fullmatch(layer["mediaType"]):
+            raise ContainerError(f"the image has a layer of a kind that is unknown here: {layer['mediaType']!r}")
+    return document(folder, blob(manifest["config"])), [blob(layer) for layer in manifest["layers"]]
+
+
+def docker(folder: Path) -> tuple[Any, list[str]]:
+    """The configuration in a docker-archive, and the files that are its layers."""
+    image, *more = document(folder, "manifest.json")
+    if more:
+        raise ContainerError(SEVERAL)
+    return document(folder, str(image["Config"])), [str(name) for name in image["Layers"]]
+
+
+def blob(descriptor: Any) -> str:
+    """The file that is named by its digest."""
+    return f"blobs/sha256/{hexadecimal(descriptor['digest'])}"
+
+
+def hexadecimal(digest: str) -> str:
+    """A digest without the name of its kind."""
+    if not re.fullmatch("sha256:[0-9a-f]{64}", digest):
+        raise ValueError(f"{digest!r} is no SHA-256")
+    return digest.removeprefix("sha256:")
+
+
+def for_this_machine(manifests: Any) -> Any:
+    """The manifest for Linux on this machine. The first by name of an architecture's variants runs on all of them."""
+    found: dict[Any, dict[str, Any]] = {}
+    platforms = [{"os": "linux", "architecture": HERE[0]} | (each.get("platform") or {}) for each in manifests]
+    for each, platform in zip(manifests, platforms, strict=True):
+        if platform["os"] == "linux" and platform["architecture"] in HERE:
+            rank = HERE.index(platform["architecture"]), platform.get("variant", "")
+            found.setdefault(rank, {})[each.get("digest")] = each
+    if not found:
+        there = sorted({f"{platform['os']}/{platform['architecture']}" for platform in platforms})
+        raise ContainerError(f"this machine is linux/{HERE[0]}, and the image is for {', '.join(there) or 'none'}")
+    if len(best := found[min(found)]) > 1:
+        raise ContainerError(SEVERAL)
+    return next(iter(best.values()))
+
+
+def document(folder: Path, name: str) -> Any:
+    """What a JSON file holds."""
+    with opened(folder, name) as file:
+        if os.fstat(file.fileno()).st_size > MOST:
+            raise ContainerError(f"the image is damaged: {name!r} is longer than any description of an image")
+        return json.loads(file.read())
+
+
+def opened(folder: Path, name: str) -> io.FileIO:
+    """Open a file of the image, whose links lead nowhere else. If its digest is its name, that is found to be right."""
+    try:
+        file = io.FileIO(linux.open_inside(folder, name))
+    except OSError as error:
+        raise ContainerError(f"the image is not whole: {name!r}: {os.strerror(error.errno or 0)}") from None
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        raise ContainerError(f"the image is damaged: {name!r} is not a file")
+    digest = re.fullmatch(r"(?:blobs/sha256/|sha256:)?([0-9a-f]{64})(?:\.json)?", name)
+    if digest and hashlib.file_digest(file, "sha256").hexdigest() != digest[1]:
+        raise ContainerError(f"the image is damaged: the SHA-256 of {name!r} is another")
+    file.seek(0)
+    return file
+
+
+# ---- one layer ----
+
+
+def unpack_layer(folder: Path, name: str, digest: str, root: Path) -> int:
+    """Unpack a layer, of which this is the digest without compression. Returns the bytes in its files.
+
+    It is read twice: what it deletes goes first, as that is what is below, and not what comes with the layer itself.
+    """
+    with opened(folder, name) as file:
+        child.run(partial(unpack.confined, file.fileno(), root, delete, digest))
+        file.seek(0)
+        unmarked = partial(unpack.unpack_all, left_out=lambda path: os.path.basename(path).startswith(MARK))
+        return child.run(partial(unpack.confined, file.fileno(), root, unmarked))
+
+
+def delete(archive: tarfile.TarFile) -> int:
+    """Delete what a layer's marks say. No link is followed: in its place the layer has a directory of its own."""
+    for member in iter(archive.next, None):
+        archive.members.clear()  # type: ignore[attr-defined]  # as in unpack_all
+        folder, name = os.path.split(os.path.normpath(f"/{member.name}"))
+        if not name.startswith(MARK) or os.path.realpath(folder) != folder or not os.path.isdir(folder):
+            continue
+        gone = [name.removeprefix(MARK)]
+        if name.startswith(MARK + MARK):  # all, or what only the file system aufs has a use for
+            gone = os.listdir(folder) if name == OPAQUE else []
+        if not {"", ".", ".."}.isdisjoint(gone):
+            raise ContainerError(f"the image is damaged: {member.name!r} deletes nothing that has a name")
+        for path in [os.path.join(folder, each) for each in gone]:
+            if os.path.lexists(path):
+                unpack.remove(path)
+    return 0
+
+
+# ---- written ----
+
+
+def write(target: IO[bytes], layer: IO[bytes], name: str, own: settings.Settings) -> None:
+    """Write the archive of an image that has this one layer, for `docker load`, `podman load` and `import`."""
+    layer.seek(0)
+    digest = hashlib.file_digest(layer, "sha256").hexdigest()  # type: ignore[arg-type]
+    rootfs = {"type": "layers", "diff_ids": [f"sha256:{digest}"]}
+    made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    facts = {"created": made, "architecture": HERE[0], "os": "linux", "config": own, "rootfs": rootfs}
+    config = json.dumps(facts | {"history": [{"created": made, "created_by": "commit"}]}).encode()
+    names = [f"{digest}.tar", f"{hashlib.sha256(config).hexdigest()}.json", "manifest.json"]
+    manifest = json.dumps([{"Config": names[1], "RepoTags": [name], "Layers": names[:1]}]).encode()
+    with tarfile.open(fileobj=target, mode="w|") as archive:
+        for path, file in zip(names, (layer, io.BytesIO(config), io.BytesIO(manifest)), strict=True):
+            info = tarfile.TarInfo(path)
+            info.size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            archive.addfile(info, file)
