@@ -25,7 +25,8 @@ in_full = pytest.mark.skipif(os.environ.get("MYDOCKER_TEST_LABS") != "all", reas
 # Runs each command (a list in JSON) and prints their exit codes and what they say, but that they have made an image.
 EACH = """
 import json, re, subprocess, sys
-done = [subprocess.run([sys.executable, "-m", *json.loads(each)], capture_output=True, text=True) for each in sys.argv[1:]]
+commands = [[sys.executable, "-m", *json.loads(each)] for each in sys.argv[1:]]
+done = [subprocess.run(each, capture_output=True, text=True) for each in commands]
 print(json.dumps([[each.returncode, re.sub(".*made the image.*\\n", "", each.stderr)] for each in done]))
 """
 COMMANDS = {
@@ -42,7 +43,7 @@ USER = ("-u", str(rootless.USER))
 EVERYWHERE = dict.fromkeys(COMMANDS, "clone3(")
 NO_LIMITS = {2: "cgroup controller"}
 NO_PROC = dict.fromkeys(COMMANDS, 'mount("proc", "/proc"') | {9: "/proc/sys/net"}
-ROWS = [
+ROWS: list[tuple[tuple[str, ...], dict[int, str], bool]] = [
     # the options of the container around; what is refused in which steps (the others work); whether it is in the share
     ((), EVERYWHERE | NO_LIMITS, True),
     (NO_FILTER, EVERYWHERE | NO_LIMITS, False),
@@ -89,7 +90,10 @@ def told(tmp_path: Path, options: tuple[str, ...]) -> Iterator[tuple[int, int, s
 
 @pytest.mark.parametrize(
     ("options", "refused"),
-    [pytest.param(*row, id=" ".join(row[0]) or "as it is", marks=() if share else in_full) for *row, share in ROWS],
+    [
+        pytest.param(options, refused, id=" ".join(options) or "as it is", marks=() if share else in_full)
+        for options, refused, share in ROWS
+    ],
 )
 def test_what_is_refused_and_what_to_type(tmp_path: Path, options: tuple[str, ...], refused: dict[int, str]) -> None:
     for number, code, said in told(tmp_path, options):

@@ -249,7 +249,7 @@ def test_inside_podman(tmp_path: Path, ward: Ward, options: Words) -> None:
     text, told = ward.compare(inside(tmp_path, ward, options))
     assert "inside a container (Podman)" in text
     if not options:
-        assert "podman run --privileged" in told[1]
+        assert "podman run --" in told[1]  # privileged; or only without masks
 
 
 # ---- the doctor itself -----------------------------------------------------------------------------------------------
