@@ -3,7 +3,7 @@ SHELL = /bin/bash
 export PYTHON ?= python3
 export PATH := $(PATH):/usr/sbin:/sbin# runc, ip, nft: not in an ordinary user's PATH on Debian
 .NOTPARALLEL:
-.PHONY: help run demo picture test test-v2 lint diff bench doctor clean
+.PHONY: help run demo picture test test-v2 vm lint diff bench doctor clean
 
 STEPS := $(patsubst %/__main__.py,%,$(sort $(wildcard step[0-9][0-9]_*/__main__.py)))
 ifdef STEP
@@ -42,6 +42,10 @@ test-v2: ## step 2's tests (or STEP's) and a look at every step under cgroup v2 
 	@.venv/bin/python tests/vm/machine.py --timeout 1200 --env MYDOCKER_TEST_SLOWNESS=5 \
 		.venv/bin/python -m pytest -n 2 -m v2 $(if $(STEP),--step $(NN) --every-step,--first-step) -k 'not podman' \
 		--timeout 500 $$(grep -rl --include='test_*.py' mark.v2 tests) $(ARGS)
+
+vm: ## a shell as root in a small virtual machine with this folder in it: what you do there is gone when you leave
+	@tools/setup.sh vm
+	@.venv/bin/python tests/vm/machine.py --kvm --timeout 86400 $(if $(ARGS),$(ARGS),-t bash)$(GIVE_BACK)
 
 lint: ## ruff, mypy --strict, shellcheck, and that the chain of steps is whole
 	@tools/setup.sh lint

@@ -1,6 +1,6 @@
 """Run one command in a small virtual machine that has cgroup v2 and nothing else.
 
-    python tests/vm/machine.py [--timeout SECONDS] [--env K=V]... [-t] COMMAND [ARG...]
+    python tests/vm/machine.py [--timeout SECONDS] [--env K=V]... [--kvm] [-t] COMMAND [ARG...]
 
 The command sees the host's files at the same paths, is root, and may write anywhere: nothing of it reaches the host.
 Its output is ours and so is its exit code; 124: time is up; 125: the machine itself failed. See README.md beside this.
@@ -44,6 +44,7 @@ KERNEL_FILES = [
     *(f"./lib/modules/*/kernel/drivers/{directory}" for directory in ("block", "char", "net/[!ew]*", "virtio")),
 ]
 MEMORY, CPUS, DISK, SWAP = "3G", "2", 4 << 30, 128 << 20  # disks are sparse files
+PROBE = 15  # seconds in which a kernel boots with KVM, if that works
 
 
 class MachineError(Exception):
@@ -173,14 +174,43 @@ def path(file: IO[bytes]) -> str:
     return f"/proc/self/fd/{file.fileno()}"
 
 
-def qemu_command(image: Path, files: Files, terminal: bool) -> list[str]:
-    """Return the command that boots the machine. setpriv(1) asks the kernel to end qemu when we die, even by SIGKILL.
+def qemu(accelerator: str) -> list[str]:
+    """Return the words that start qemu. setpriv(1) asks the kernel to end it when we die, even by SIGKILL."""
+    program = [tool("setpriv"), "--pdeathsig", "KILL", tool("qemu-system-x86_64")]
+    return [*program, "-accel", accelerator, "-cpu", "max", "-smp", CPUS, "-m", MEMORY]
 
-    No KVM: it is often missing, or broken, in the containers and clouds where tests run. Emulation always works.
+
+def fastest(image: Path) -> str:
+    """Return "kvm" if it works, else "tcg", which emulates the processor; and say which.
+
+    That /dev/kvm is there proves nothing: in many a cloud it refuses, or hangs. So a kernel is booted without a disk,
+    which has to end in a panic and so in qemu's end.
     """
+    told = "the processor is emulated, so all is some ten times slower"
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        found, reason = "tcg", "there is no /dev/kvm for you"
+    else:
+        probe = [*qemu("kvm"), "-nodefaults", "-display", "none", "-no-reboot", "-kernel", str(image)]
+        try:
+            done = subprocess.run(
+                [*probe, "-append", "panic=-1 quiet"],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=PROBE,
+            )
+            found = "tcg" if done.returncode else "kvm"
+            reason = (done.stderr.strip().splitlines() or ["it failed"])[-1]
+        except subprocess.TimeoutExpired:
+            found, reason = "tcg", f"it hangs: no kernel came up in {PROBE} seconds"
+    print(f"machine: {'with KVM' if found == 'kvm' else f'without KVM ({reason}): {told}'}", file=sys.stderr)
+    return found
+
+
+def qemu_command(image: Path, files: Files, terminal: bool, accelerator: str) -> list[str]:
+    """Return the command that boots the machine."""
     return [
-        *(tool("setpriv"), "--pdeathsig", "KILL", tool("qemu-system-x86_64")),
-        *("-accel", "tcg", "-cpu", "max", "-smp", CPUS, "-m", MEMORY),
+        *qemu(accelerator),
         *("-nodefaults", "-display", "none", "-no-reboot"),
         *("-kernel", str(image), "-initrd", path(files.initrd)),
         *("-append", "console=ttyS0 panic=-1 mitigations=off"),
@@ -195,13 +225,17 @@ def qemu_command(image: Path, files: Files, terminal: bool) -> list[str]:
     ]
 
 
-def run(arguments: list[str], environment: list[str], timeout: float, terminal: bool) -> int:
-    """Boot a machine, run the command in it, pass its output on while it runs, and return its exit code."""
+def run(arguments: list[str], environment: list[str], timeout: float, terminal: bool, kvm: bool) -> int:
+    """Boot a machine, run the command in it, pass its output on while it runs, and return its exit code.
+
+    No KVM unless it is asked for: where tests run it is often missing, or broken. Emulation always works.
+    """
     for name in TOOLS:
         tool(name)
     debian = kernel()
     (image,) = (debian / "boot").iterdir()
     (modules,) = (debian / "lib/modules").iterdir()
+    accelerator = fastest(image) if kvm else "tcg"
     with ExitStack() as stack:
         files = Files(*(stack.enter_context(tempfile.TemporaryFile(dir="/var/tmp")) for _ in fields(Files)))
         files.initrd.write(initrd(modules, shell_command(arguments, environment, terminal)))
@@ -209,7 +243,7 @@ def run(arguments: list[str], environment: list[str], timeout: float, terminal: 
         files.disk.truncate(DISK)
         files.swap.truncate(SWAP)
         run_tool(tool("mkfs.ext4"), "-q", "-O", "^has_journal", path(files.disk), fds=files.descriptors())
-        timed_out = watch(qemu_command(image, files, terminal), files.descriptors(), timeout, terminal)
+        timed_out = watch(qemu_command(image, files, terminal, accelerator), files.descriptors(), timeout, terminal)
         # init.sh wrote "started" when it was ready to run the command, and then the command's exit code.
         result = files.result.read().split()
         if len(result) == 2:
@@ -247,6 +281,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Run a command in a virtual machine with cgroup v2 only.")
     parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="then end it, code 124 (600)")
     parser.add_argument("--env", action="append", default=[], metavar="K=V", help="set a variable; may be repeated")
+    parser.add_argument("--kvm", action="store_true", help="use KVM where it really works, and say whether it does")
     parser.add_argument("-t", "--tty", action="store_true", help="give the command this terminal (for a shell)")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="the command and its arguments")
     options = parser.parse_args()
@@ -257,7 +292,7 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):  # an exception, so that every `finally` is heeded
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
-        return run(options.command, options.env, options.timeout, options.tty)
+        return run(options.command, options.env, options.timeout, options.tty, options.kvm)
     except BrokenPipeError:  # nobody reads our output any more
         return 128 + signal.SIGPIPE
     except (MachineError, OSError) as error:
