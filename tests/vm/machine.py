@@ -137,7 +137,7 @@ def initrd(modules: Path, command: str) -> bytes:
         for file in files:
             shutil.copy(modules / file, tree / "lib/modules")
         (tree / "modules").write_text("".join(f"{Path(file).name}\n" for file in files))
-        settings = {"MODULES": str(modules.parent), "PROJECT": str(Path.cwd()), "VENV": sys.prefix}
+        settings = {"MODULES": str(modules.parent), "PROJECT": str(Path.cwd()), "VENV": str(Path(sys.prefix).resolve())}
         (tree / "settings").write_bytes(os.fsencode("".join(f"{k}={shlex.quote(v)}\n" for k, v in settings.items())))
         (tree / "command").write_bytes(os.fsencode(command))
         names = "\n".join(str(path.relative_to(tree)) for path in tree.rglob("*"))
