@@ -94,6 +94,7 @@ make_venv() {
     local python=${PYTHON:-python3}
     check_python
     [ ! -e .venv ] || [ -w .venv ] || fail ".venv belongs to somebody else: remove it (sudo rm -r .venv) and try again"
+    [ ! -L .venv ] || fail ".venv is a link, and what it leads to would be emptied: remove it (rm .venv) and try again"
 
     say "making .venv"
     if "$python" -c 'import venv, ensurepip' 2>/dev/null ||

@@ -176,6 +176,16 @@ def test_setup_without_venv(course: Path) -> None:
     assert code == 1 and "cannot make a virtual environment" in said[-1] and "python3-venv" in said[-1]
 
 
+def test_setup_does_not_empty_what_a_link_leads_to(course: Path) -> None:
+    """As in a second working tree that borrows the first one's."""
+    (course / "others/bin").mkdir(parents=True)
+    (course / "others/bin/python").symlink_to(sys.executable)
+    (course / ".venv").symlink_to("others")
+    code, said = set_up(course, sys.executable)
+    assert code == 1 and ".venv is a link" in said[-1]
+    assert (course / "others/bin/python").exists()
+
+
 @in_full
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may take the network away")
 def test_setup_without_a_network(course: Path) -> None:
