@@ -3,7 +3,9 @@ SHELL = /bin/bash
 export PYTHON ?= python3
 export PATH := $(PATH):/usr/sbin:/sbin# runc, ip, nft: not in an ordinary user's PATH on Debian
 .NOTPARALLEL:
-.PHONY: help run demo picture test test-v2 vm lint diff bench doctor clean
+.PHONY: help run demo picture test test-v2 vm lint diff doctor lab grade hint bench clean
+
+RUNTIME ?= python -m my_runtime# of a lab: what starts it
 
 STEPS := $(patsubst %/__main__.py,%,$(sort $(wildcard step[0-9][0-9]_*/__main__.py)))
 ifdef STEP
@@ -52,12 +54,30 @@ lint: ## ruff, mypy --strict, shellcheck, and that the chain of steps is whole
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy $(STEPS) tests tools
-	@if command -v shellcheck >/dev/null; then set -x; shellcheck tools/*.sh .ci/run; fi
+	@if command -v shellcheck >/dev/null; then set -x; shellcheck tools/*.sh tools/labs/templates/setup.sh .ci/run; fi
 	.venv/bin/python tools/chain.py check
 
 diff: ## make diff STEP=03: what chapter 3 changes
 	@$(if $(STEP),,echo 'which chapter? For example: make diff STEP=03' >&2; exit 2)
 	@$(PYTHON) tools/chain.py diff $(NN)
+
+lab: ## your own starter: make lab STEP=04 [DIR=~/my-runtime] [LEVEL=open]
+	@$(if $(STEP),,echo 'which step? For example: make lab STEP=04' >&2; exit 2)
+	@tools/setup.sh run
+	@.venv/bin/python tools/lab.py new $(NN) $(if $(DIR),--dir '$(DIR)') $(if $(LEVEL),--level '$(LEVEL)')
+
+grade: ## what a runtime has earned: make grade STEP=04 DIR=~/my-runtime [RUNTIME=./mydocker]
+	@$(if $(STEP),,echo 'which step? For example: make grade STEP=04 DIR=~/my-runtime' >&2; exit 2)
+	@tools/setup.sh $(if $(SANDBOX),v2,test)
+	@.venv/bin/python tools/lab.py grade $(NN:0%=%) --runtime '$(RUNTIME)' $(if $(DIR),--dir '$(DIR)') \
+		$(if $(JSON),--json '$(JSON)') $(if $(JUNIT),--junit '$(JUNIT)') $(if $(SANDBOX),--sandbox $(SANDBOX)) \
+		$(if $(WATCH),--watch)$(GIVE_BACK)
+
+hint: ## the next hint for a task: make hint STEP=04 TASK=layer DIR=~/my-runtime
+	@$(if $(and $(STEP),$(TASK)),,echo 'for what? For example: make hint STEP=04 TASK=layer' >&2; exit 2)
+	@tools/setup.sh test
+	@.venv/bin/python tools/lab.py hint $(NN:0%=%) --task $(TASK) $(if $(RUNTIME),--runtime '$(RUNTIME)') \
+		$(if $(DIR),--dir '$(DIR)')$(GIVE_BACK)
 
 bench: ## how fast start-up and import are, beside unshare, runc, Podman and tar; ARGS=--quick for a glance
 	@tools/setup.sh run

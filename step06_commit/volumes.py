@@ -182,6 +182,7 @@ def pick_up_one(volume: Volume) -> int:
 
 def put_down(volumes: list[Volume], picked: list[int]) -> None:
     """Attach the copies: to be called when no path leads to the host any more."""
+    paths = os.open("/proc/self/fd", os.O_PATH)  # where descriptors are, told by /proc even when a volume lies upon it
     for volume, mount in zip(volumes, picked, strict=True):
         is_directory = stat.S_ISDIR(os.fstat(mount).st_mode)
         try:
@@ -192,7 +193,11 @@ def put_down(volumes: list[Volume], picked: list[int]) -> None:
             linux.move_mount(mount, real)
         except OSError as error:
             raise ContainerError(f"-v: nothing can be mounted at {volume.target}: {error.strerror}") from None
+        where = os.readlink(str(mount), dir_fd=paths)
+        if not may_be_covered(where):  # another container has put a link there since we looked
+            raise ContainerError(f"-v: {volume.target} has come to lead to {where}, which is not to be covered")
         os.close(mount)
+    os.close(paths)
 
 
 def make_target(target: str, is_directory: bool) -> str:

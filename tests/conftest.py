@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import host, image, oracle, own_host, rootless, session, store, strace, watchdog
+from tests.support.fresh import Fresh
 from tests.support.runtime import HOST_ENVIRONMENT, Missing, Runtime
 
 MARKS = [
@@ -42,6 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--first-step", action="store_true", help="each test on no other step than the one that brings it")
     group.addoption("--runtime", metavar="COMMAND", help="test this command, taken to have the features of --step N")
+    group.addoption("--runtime-in", metavar="DIR", type=Path, help="where it is (default: here)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -58,7 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionstart(session: pytest.Session) -> None:
     """In a worker, or where there are none. By now it is connected with the controller, on the machine's network."""
     if os.geteuid() == 0 and not (session.config.getoption("tx") and not hasattr(session.config, "workerinput")):
-        session.config.stash[OWN_HOST] = own_host.OwnHost()
+        session.config.stash[OWN_HOST] = own_host.OwnHost(session.config.option.runtime_in or Path.cwd())
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -243,14 +245,16 @@ def build(candidate: Candidate, tmp_path: Path, config: pytest.Config) -> Runtim
         raise Missing("the tests are not run by root")
     python, path, place = sys.executable, os.environ.get("PYTHONPATH", ""), session.REPOSITORY
     if candidate.command:
-        place = config.invocation_params.dir
+        place = config.option.runtime_in or config.invocation_params.dir
+    program = program_of(candidate.command, place)
     if candidate.rootless and rootless.user() is not None:
         python, path = rootless.interpreter()
         place = rootless.packages(place)
+        program = program and rootless.program(program)
     command: tuple[str, ...] = (python, "-m", candidate.package)
     if candidate.command:
         first, *rest = shlex.split(candidate.command)
-        command = (python if re.fullmatch(r"python[\d.]*", first) else first, *rest)
+        command = (python if re.fullmatch(r"python[\d.]*", first) else str(program or first), *rest)
     environment = {
         **HOST_ENVIRONMENT,
         "HOME": str(tmp_path),
@@ -259,7 +263,7 @@ def build(candidate: Candidate, tmp_path: Path, config: pytest.Config) -> Runtim
         "MYDOCKER_ROOT": str(state_root(candidate)),
     }
     made = Runtime(
-        candidate.package or command[-1],
+        candidate.package or Path(command[-1]).name,
         candidate.step,
         command,
         environment,
@@ -273,10 +277,17 @@ def build(candidate: Candidate, tmp_path: Path, config: pytest.Config) -> Runtim
         if made.step < 6:
             if not root.exists():
                 store.unpacked(made, image.tar(), root)
-        elif not Path(environment["MYDOCKER_ROOT"], "images").exists():
+        elif not (has_image := session.worker() / f"image-of-{candidate}").exists():
             imported = made.call("import", str(image.tar()), "test")
             assert imported.code == 0, f"the test image cannot be imported: {imported.err!r}"
+            has_image.touch()
     return made
+
+
+def program_of(command: str, place: Path) -> Path | None:
+    """The file that a command such as `./mydocker` begins with; None for one that is looked for in PATH."""
+    first, *_ = shlex.split(command) or [""]
+    return (place / first).resolve() if "/" in first else None
 
 
 def state_root(candidate: Candidate) -> Path:
@@ -287,6 +298,12 @@ def state_root(candidate: Candidate) -> Path:
         if candidate.rootless and (user := rootless.user()):
             os.chown(place, user, user)
     return place
+
+
+@pytest.fixture
+def fresh() -> Fresh:
+    """Words and numbers that nobody can know before: for what a test compares."""
+    return Fresh()
 
 
 @pytest.fixture

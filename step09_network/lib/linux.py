@@ -203,10 +203,8 @@ def capget() -> set[int]:
 def capset(kept: dict[int, str]) -> None:
     """Have these capabilities (number: name) and no others: capset(2). The kernel wants them as two 32-bit words."""
     mask = sum(1 << number for number in kept)
-    words = [(mask >> shift & 0xFFFFFFFF) for shift in (0, 32)]
-    data = struct.pack(
-        "=6I", *(value for word in words for value in (word, word, 0))
-    )  # effective, permitted, inheritable
+    words = [(mask >> shift & 0xFFFFFFFF) for shift in (0, 32)]  # for each: effective, permitted, inheritable
+    data = struct.pack("=6I", *(value for word in words for value in (word, word, 0)))
     names = "|".join(f"1<<{name}" for name in kept.values())
     shown = (
         explain.Raw("{version=_LINUX_CAPABILITY_VERSION_3, pid=0}"),

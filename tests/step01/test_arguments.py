@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from tests.support.fresh import Fresh
 from tests.support.runtime import Runtime, Word, probe
 
 ODD = [
@@ -29,8 +30,9 @@ def arrived(runtime: Runtime, *arguments: Word) -> list[bytes]:
     return result.out.split(b"\0")[:-1]
 
 
-def test_odd_ones(runtime: Runtime) -> None:
-    assert arrived(runtime, *ODD) == [os.fsencode(word) for word in ODD]
+def test_odd_ones(runtime: Runtime, fresh: Fresh) -> None:
+    words = [*ODD, *(f"{word}{fresh.word()}{word}" for word in ODD)]
+    assert arrived(runtime, *words) == [os.fsencode(word) for word in words]
 
 
 @pytest.mark.ours_alone("Podman hands them to runc as JSON, which has no such bytes")
@@ -52,8 +54,9 @@ def test_options_stop_at_the_command(runtime: Runtime) -> None:
     assert arrived(runtime, *words) == [word.encode() for word in words]
 
 
-def test_two_dashes_end_the_options(runtime: Runtime) -> None:
-    assert runtime.output("echo", "-i", "--", options=["--"]) == "-i --"
+def test_two_dashes_end_the_options(runtime: Runtime, fresh: Fresh) -> None:
+    word = fresh.word()
+    assert runtime.output("echo", "-i", "--", word, options=["--"]) == f"-i -- {word}"
 
 
 def test_the_program_sees_the_name_it_was_called_by(runtime: Runtime) -> None:
@@ -73,9 +76,10 @@ def test_a_command_that_is_not_here(runtime: Runtime) -> None:
 
 
 @pytest.mark.parametrize("words", [["-i=true"], ["--interactive=true"], ["-i=true", "--tty=false"]])
-def test_switches_with_a_value(runtime: Runtime, words: list[str]) -> None:
+def test_switches_with_a_value(runtime: Runtime, words: list[str], fresh: Fresh) -> None:
     """As Docker's users write them; what comes after the command is the command's."""
-    assert runtime.run("cat", options=words, input=b"typed").out == b"typed"
+    typed = fresh.word().encode()
+    assert runtime.run("cat", options=words, input=typed).out == typed
     assert runtime.run("echo", "-i=true", "--tty=false", options=words).text == "-i=true --tty=false"
 
 

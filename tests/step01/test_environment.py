@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import host
+from tests.support.fresh import Fresh
 from tests.support.runtime import Runtime
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -21,13 +22,16 @@ def environment(runtime: Runtime, **more: object) -> dict[str, str]:
     return found
 
 
-def test_the_environment_is_a_fresh_one(runtime: Runtime) -> None:
-    assert environment(runtime, options=["--hostname", "box"]) == {"PATH": PATH, "HOME": "/root", "HOSTNAME": "box"}
+def test_the_environment_is_a_fresh_one(runtime: Runtime, fresh: Fresh) -> None:
+    name = fresh.word()
+    assert environment(runtime, options=["--hostname", name]) == {"PATH": PATH, "HOME": "/root", "HOSTNAME": name}
 
 
 @pytest.mark.ours_alone("Podman sets TERM in any case")
-def test_a_terminal_adds_term(runtime: Runtime) -> None:
-    assert environment(runtime, options=["-t", "--hostname", "box"])["TERM"] == "xterm"
+def test_a_terminal_adds_term(runtime: Runtime, fresh: Fresh) -> None:
+    name = fresh.word()
+    found = environment(runtime, options=["-t", "--hostname", name])
+    assert found == {"PATH": PATH, "HOME": "/root", "HOSTNAME": name, "TERM": "xterm"}
 
 
 def test_hostname_is_what_the_container_is_called(runtime: Runtime) -> None:
@@ -44,14 +48,20 @@ def test_the_callers_path_does_not_matter(runtime: Runtime, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("options", [[], ["-i"], ["-t"]])
-def test_open_descriptors_do_not_leak(runtime: Runtime, tmp_path: Path, options: list[str]) -> None:
-    """Leaky Vessels, CVE-2024-21626: a directory of the host's left open is a way out."""
+def test_cve_2024_21626_open_descriptors_do_not_leak(
+    runtime: Runtime, tmp_path: Path, options: list[str], fresh: Fresh
+) -> None:
+    """Leaky Vessels: runc left a directory of the host's open, and from there a path leads all over the host.
+
+    Init closes every descriptor above the standard streams before it does anything else."""
+    own = fresh.number(3, 900)
     (tmp_path / "file").write_text("secret")
     with (tmp_path / "file").open() as file:
         folder = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
         inherited = (file.fileno(), folder, os.dup2(folder, 200))
         try:
-            assert runtime.probe("descriptors", options=options, pass_fds=inherited) == [0, 1, 2]
+            found = runtime.probe("descriptors", str(own), options=options, pass_fds=inherited)
+            assert found == [0, 1, 2, own]
         finally:
             os.close(folder)
             os.close(200)
@@ -87,9 +97,10 @@ def test_a_caller_in_a_deleted_directory(runtime: Runtime, tmp_path: Path) -> No
     assert runtime.output("echo", "hi", under=under) == "hi"
 
 
-def test_a_caller_in_a_directory_closed_to_it(runtime: Runtime, tmp_path: Path) -> None:
+def test_a_caller_in_a_directory_closed_to_it(runtime: Runtime, tmp_path: Path, fresh: Fresh) -> None:
+    word = fresh.word()
     under = ("sh", "-c", f'cd {tmp_path} && mkdir closed && cd closed && chmod 0 . && exec "$@"', "sh")
-    assert runtime.output("echo", "hi", under=under) == "hi"
+    assert runtime.output("echo", word, under=under) == word
     (tmp_path / "closed").chmod(0o700)
 
 

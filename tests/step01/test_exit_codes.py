@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from tests.support import host
+from tests.support.fresh import Fresh
 from tests.support.runtime import Runtime
 
 
-@pytest.mark.parametrize("code", [0, 3, 125, 255])
-def test_the_commands_own(runtime: Runtime, code: int) -> None:
+@pytest.mark.parametrize(("low", "high"), [(0, 0), (1, 124), (125, 125), (128, 254), (255, 255)])
+def test_the_commands_own(runtime: Runtime, low: int, high: int, fresh: Fresh) -> None:
+    code = fresh.number(low, high)
     result = runtime.run("sh", "-c", f"exit {code}")
     assert (result.code, result.out, result.err) == (code, b"", b"")
 
@@ -31,12 +33,14 @@ def test_killed_by_its_own_fault(runtime: Runtime) -> None:
     assert runtime.run("python3", "-c", "import ctypes; ctypes.string_at(0)").code == 128 + signal.SIGSEGV
 
 
-def test_not_found(runtime: Runtime) -> None:
-    assert "no-such-program" in runtime.refusal(runtime.run("no-such-program"), 127)
+def test_not_found(runtime: Runtime, fresh: Fresh) -> None:
+    name = fresh.word()
+    assert name in runtime.refusal(runtime.run(name), 127)
 
 
-def test_no_such_path(runtime: Runtime) -> None:
-    assert "/no/such/program" in runtime.refusal(runtime.run("/no/such/program"), 127)
+def test_no_such_path(runtime: Runtime, fresh: Fresh) -> None:
+    path = f"/no/such/{fresh.word()}"
+    assert path in runtime.refusal(runtime.run(path), 127)
 
 
 @pytest.mark.step(1, until=2)  # from step 3 on, the host's files are not seen
@@ -87,8 +91,9 @@ def test_a_command_is_needed(runtime: Runtime) -> None:
     assert re.search("COMMAND", runtime.refusal(runtime.call("run")))
 
 
-@pytest.mark.parametrize("words", [["run", "--no-such-option", "true"], ["run", "--hostname"], ["no-such-command"]])
-def test_wrong_usage(runtime: Runtime, words: list[str]) -> None:
+@pytest.mark.parametrize("line", ["run --no-NAME true", "run --hostname", "no-such-NAME"])
+def test_wrong_usage(runtime: Runtime, line: str, fresh: Fresh) -> None:
+    words = line.replace("NAME", fresh.word()).split()
     wrong = next(word for word in reversed(words) if word != "true")
     assert wrong in runtime.refusal(runtime.call(*words))
 

@@ -8,21 +8,23 @@ import time
 import pytest
 
 from tests.support import host
+from tests.support.fresh import Fresh
 from tests.support.runtime import PATIENCE, Runtime
 
 SLEEPER = ("sh", "-c", "echo ready; while :; do sleep 0.1; done")
 
 
 @pytest.mark.parametrize("name", ["TERM", "INT", "HUP", "QUIT", "USR1", "USR2"])
-def test_signals_are_forwarded(runtime: Runtime, name: str) -> None:
+def test_signals_are_forwarded(runtime: Runtime, name: str, fresh: Fresh) -> None:
+    code = fresh.number(1, 100)
     started = runtime.start(
-        "sh", "-c", f"trap 'echo got {name}; exit 9' {name}; echo ready; while :; do sleep 0.1; done"
+        "sh", "-c", f"trap 'echo got {name}; exit {code}' {name}; echo ready; while :; do sleep 0.1; done"
     )
     assert started.line() == "ready"
     runtime.settle()
     started.send_signal(signal.Signals[f"SIG{name}"])
     result = started.end()
-    assert (result.code, result.text) == (9, f"got {name}")
+    assert (result.code, result.text) == (code, f"got {name}")
 
 
 def test_a_signal_without_a_handler_does_not_reach_process_1(runtime: Runtime) -> None:
@@ -35,9 +37,10 @@ def test_a_signal_without_a_handler_does_not_reach_process_1(runtime: Runtime) -
     assert started.poll() is None
 
 
-def test_the_end_of_process_1_ends_all(runtime: Runtime) -> None:
-    started = runtime.start("sh", "-c", "sleep 60 & (sleep 60 &) ; exit 3")
-    assert started.end().code == 3
+def test_the_end_of_process_1_ends_all(runtime: Runtime, fresh: Fresh) -> None:
+    code = fresh.number(1, 124)
+    started = runtime.start("sh", "-c", f"sleep 60 & (sleep 60 &) ; exit {code}")
+    assert started.end().code == code
     host.wait_until(lambda: not host.contained(), "all of the container's processes are gone")
 
 
@@ -125,10 +128,11 @@ def test_fifty_at_once(runtime: Runtime) -> None:
 
 
 @pytest.mark.ours_alone("Podman then looks for a container that is gone")
-def test_a_stopped_runtime_goes_on(runtime: Runtime) -> None:
-    started = runtime.start("sh", "-c", "echo ready; sleep 0.2; exit 5")
+def test_a_stopped_runtime_goes_on(runtime: Runtime, fresh: Fresh) -> None:
+    code = fresh.number(1, 124)
+    started = runtime.start("sh", "-c", f"echo ready; sleep 0.2; exit {code}")
     assert started.line() == "ready"
     started.send_signal(signal.SIGSTOP)
     time.sleep(0.4)
     started.send_signal(signal.SIGCONT)
-    assert started.wait(PATIENCE) == 5
+    assert started.wait(PATIENCE) == code

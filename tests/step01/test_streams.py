@@ -1,50 +1,52 @@
 """Standard input, output and error: pipes and files of the caller's, passed through unharmed."""
 
 import os
-import random
 from pathlib import Path
 from subprocess import PIPE
 
 import pytest
 
+from tests.support.fresh import Fresh
 from tests.support.runtime import PATIENCE, Runtime
 
-BINARY = random.Random(1).randbytes(4_000_000)
 
-
-def test_input_needs_i(runtime: Runtime) -> None:
-    assert runtime.run("cat", input=b"hello").out == b""
-    assert runtime.run("cat", options=["-i"], input=b"hello").out == b"hello"
+def test_input_needs_i(runtime: Runtime, fresh: Fresh) -> None:
+    typed = fresh.word().encode()
+    assert runtime.run("cat", input=typed).out == b""
+    assert runtime.run("cat", options=["-i"], input=typed).out == typed
 
 
 def test_without_i_input_is_dev_null(runtime: Runtime) -> None:
     assert runtime.output("readlink", "/proc/self/fd/0", input=b"hello") == "/dev/null"
 
 
-def test_binary_data_pass_both_ways(runtime: Runtime) -> None:
-    result = runtime.run("cat", options=["-i"], input=BINARY)
-    assert (result.code, len(result.out)) == (0, len(BINARY))
-    assert result.out == BINARY
+def test_binary_data_pass_both_ways(runtime: Runtime, fresh: Fresh) -> None:
+    binary = fresh.bytes(4_000_000)
+    result = runtime.run("cat", options=["-i"], input=binary)
+    assert (result.code, len(result.out)) == (0, len(binary))
+    assert result.out == binary
 
 
-def test_errors_stay_apart_from_output(runtime: Runtime) -> None:
-    result = runtime.run("sh", "-c", "echo out; echo err >&2")
-    assert (result.out, result.err) == (b"out\n", b"err\n")
+def test_errors_stay_apart_from_output(runtime: Runtime, fresh: Fresh) -> None:
+    out, err = fresh.word(), fresh.word()
+    result = runtime.run("sh", "-c", f"echo {out}; echo {err} >&2")
+    assert (result.out, result.err) == (f"{out}\n".encode(), f"{err}\n".encode())
 
 
-def test_output_goes_on_while_input_is_open(runtime: Runtime) -> None:
+def test_output_goes_on_while_input_is_open(runtime: Runtime, fresh: Fresh) -> None:
     started = runtime.start("sh", "-c", "while read word; do echo got $word; done", options=["-i"], stdin=PIPE)
     assert started.stdin
-    for word in ("one", "two"):
+    for word in (fresh.word(), fresh.word()):
         started.stdin.write(word.encode() + b"\n")
         started.stdin.flush()
         assert started.line() == f"got {word}"
     assert started.end().code == 0
 
 
-def test_the_end_does_not_wait_for_input(runtime: Runtime) -> None:
-    started = runtime.start("sh", "-c", "exit 4", options=["-i"], stdin=PIPE)
-    assert started.wait(PATIENCE) == 4
+def test_the_end_does_not_wait_for_input(runtime: Runtime, fresh: Fresh) -> None:
+    code = fresh.number(1, 124)
+    started = runtime.start("sh", "-c", f"exit {code}", options=["-i"], stdin=PIPE)
+    assert started.wait(PATIENCE) == code
 
 
 @pytest.mark.ours_alone("Podman takes ten seconds to notice")
@@ -68,18 +70,20 @@ def test_output_to_a_full_pipe_waits(runtime: Runtime) -> None:
 
 
 @pytest.mark.ours_alone("Podman copies, and cannot append or truncate as the caller asked")
-def test_output_to_a_file_is_the_callers_file(runtime: Runtime, tmp_path: Path) -> None:
+def test_output_to_a_file_is_the_callers_file(runtime: Runtime, tmp_path: Path, fresh: Fresh) -> None:
+    out, err = fresh.word(), fresh.word()
     (tmp_path / "log").write_text("before\n")
     with (tmp_path / "log").open("ab") as log:
-        assert runtime.run("sh", "-c", "echo out; echo err >&2", stdout=log, stderr=log).code == 0
-    assert (tmp_path / "log").read_text() == "before\nout\nerr\n"
+        assert runtime.run("sh", "-c", f"echo {out}; echo {err} >&2", stdout=log, stderr=log).code == 0
+    assert (tmp_path / "log").read_text() == f"before\n{out}\n{err}\n"
 
 
 # No descriptor of the runtime's own may take the place of a closed one and be mistaken for it.
 @pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- 2>&-"])
-def test_input_or_errors_closed_by_the_caller(runtime: Runtime, closed: str) -> None:
-    result = runtime.run("sh", "-c", "cat; echo hello; exit 6", under=closing(closed))
-    assert (result.code, result.out) == (6, b"hello\n")
+def test_input_or_errors_closed_by_the_caller(runtime: Runtime, closed: str, fresh: Fresh) -> None:
+    word = fresh.word()
+    result = runtime.run("sh", "-c", f"cat; echo {word}; exit 6", under=closing(closed))
+    assert (result.code, result.out) == (6, f"{word}\n".encode())
 
 
 @pytest.mark.ours_alone("Podman never ends")

@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 from tests.support import host
+from tests.support.fresh import Fresh
 from tests.support.runtime import Runtime
 from tests.support.terminal import Terminal, sane, sleeping
 
@@ -33,16 +34,18 @@ def test_all_three_streams_are_the_terminal(runtime: Runtime, options: tuple[str
     assert terminal.seen.split() == [b"yes"]  # with -t alone there may be two carriage returns: one of each terminal
 
 
-def test_what_is_typed_arrives_and_is_echoed_once(runtime: Runtime) -> None:
+def test_what_is_typed_arrives_and_is_echoed_once(runtime: Runtime, fresh: Fresh) -> None:
+    words = f"{fresh.word()} {fresh.word()}"
     terminal = runtime.terminal("sh", "-c", "echo ready; read line; echo got $line")
     terminal.expect("ready\r\n")
-    terminal.send("some words\r")
+    terminal.send(f"{words}\r")
     assert terminal.end() == 0
-    assert terminal.seen == b"some words\r\ngot some words\r\n"
+    assert terminal.seen == f"{words}\r\ngot {words}\r\n".encode()
 
 
-def test_the_exit_code_passes(runtime: Runtime) -> None:
-    assert runtime.terminal("sh", "-c", "exit 9").end() == 9
+def test_the_exit_code_passes(runtime: Runtime, fresh: Fresh) -> None:
+    code = fresh.number(1, 124)
+    assert runtime.terminal("sh", "-c", f"exit {code}").end() == code
 
 
 def test_nothing_of_the_output_is_lost_at_the_end(runtime: Runtime) -> None:
@@ -102,19 +105,21 @@ def test_ctrl_c_stops_the_program_inside_and_not_the_runtime(runtime: Runtime) -
 # ---- the window ------------------------------------------------------------------------------------------------------
 
 
-def test_the_size_of_the_window(runtime: Runtime) -> None:
-    terminal = runtime.terminal("sh", "-c", "sleep 0.2; stty size", rows=31, columns=97)
+def test_the_size_of_the_window(runtime: Runtime, fresh: Fresh) -> None:
+    rows, columns = fresh.number(10, 99), fresh.number(30, 300)
+    terminal = runtime.terminal("sh", "-c", "sleep 0.2; stty size", rows=rows, columns=columns)
     assert terminal.end() == 0
-    assert terminal.seen == b"31 97\r\n"
+    assert terminal.seen == f"{rows} {columns}\r\n".encode()
 
 
-def test_the_size_follows(runtime: Runtime) -> None:
+def test_the_size_follows(runtime: Runtime, fresh: Fresh) -> None:
+    rows, columns = fresh.number(10, 99), fresh.number(100, 300)
     terminal = runtime.terminal("sh", "-c", "trap 'stty size' WINCH; echo ready; while :; do sleep 0.1; done")
     terminal.expect("ready\r\n")
     runtime.settle()
-    terminal.resize(50, 132)
+    terminal.resize(rows, columns)
     terminal.send_signal(signal.SIGWINCH)  # as the kernel does to the foreground
-    terminal.expect("50 132\r\n")
+    terminal.expect(f"{rows} {columns}\r\n")
 
 
 # ---- the caller's terminal afterwards --------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support import cgroup, host
 from tests.support.cgroup import EVERY_LIMIT, Held, assert_said_why, complaints, eat, held
+from tests.support.fresh import Fresh
 from tests.support.runtime import Result, Runtime, Started, probe
 
 pytestmark = [pytest.mark.as_root("the others have test_cgroups_rootless.py")]
@@ -52,10 +53,11 @@ def test_small_processes_within_the_limit(runtime: Runtime) -> None:
 
 
 @pytest.mark.v2
-def test_a_child_killed_for_memory(runtime: Runtime) -> None:
+def test_a_child_killed_for_memory(runtime: Runtime, fresh: Fresh) -> None:
     """The shell lives on and decides the exit code. What it was is told all the same."""
-    result = runtime.run("sh", "-c", f"{' '.join(eat(160))}; echo $?; exit 3", options=["-m", "50m"])
-    assert (result.code, result.text) == (3, "137")
+    code = fresh.number(1, 124)
+    result = runtime.run("sh", "-c", f"{' '.join(eat(160))}; echo $?; exit {code}", options=["-m", "50m"])
+    assert (result.code, result.text) == (code, "137")
     assert_said_why(runtime, result)
 
 
@@ -168,18 +170,24 @@ def test_shares_are_weights(runtime: Runtime) -> None:
 def test_only_these_processors(runtime: Runtime, wanted: str) -> None:
     allowed = runtime.output("grep", "Cpus_allowed_list", "/proc/self/status", options=["--cpuset-cpus", wanted])
     assert allowed.split() == ["Cpus_allowed_list:", wanted]
+    first, _, last = wanted.partition("-")
+    with held(runtime, "--cpuset-cpus", wanted) as container:
+        assert os.sched_getaffinity(container.init.pid) == {*range(int(first), int(last or first) + 1)}
 
 
 # ---- processes -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.v2
-def test_the_21st_process_is_refused(runtime: Runtime) -> None:
-    assert runtime.probe("processes", "processes", options=["--pids-limit", "20"]) == [20, "EAGAIN"]
+def test_one_process_more_is_refused(runtime: Runtime, fresh: Fresh) -> None:
+    limit = fresh.number(10, 80)
+    assert runtime.probe("processes", "processes", options=["--pids-limit", f"{limit}"]) == [limit, "EAGAIN"]
 
 
-def test_threads_count_as_processes(runtime: Runtime) -> None:
-    assert runtime.probe("processes", "threads", options=["--pids-limit", "20"]) == [20, "can't start new thread"]
+def test_threads_count_as_processes(runtime: Runtime, fresh: Fresh) -> None:
+    limit = fresh.number(10, 80)
+    found = runtime.probe("processes", "threads", options=["--pids-limit", f"{limit}"])
+    assert found == [limit, "can't start new thread"]
 
 
 def test_a_fork_bomb(runtime: Runtime) -> None:

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from tests.support import cgroup
+from tests.support.fresh import Fresh
 from tests.support.runtime import Result, Runtime
 
 pytestmark = [pytest.mark.as_root("the others have test_cgroups_rootless.py")]
@@ -45,6 +46,16 @@ def each(values: dict[str, list[str]]) -> pytest.MarkDecorator:
 def test_nonsense(runtime: Runtime, option: str, value: str) -> None:
     said = runtime.refusal(runtime.run("true", options=[f"{option}={value}"]))
     assert runtime.podman or option in said
+
+
+def test_values_that_make_sense(runtime: Runtime, fresh: Fresh) -> None:
+    """What is asked for is what the kernel is told, whatever the number."""
+    memory, shares, pids = fresh.number(16, 900), fresh.number(2, 9000), fresh.number(5, 5000)
+    with cgroup.held(runtime, "-m", f"{memory}m", "--cpu-shares", f"{shares}", "--pids-limit", f"{pids}") as container:
+        assert container.read("memory.limit_in_bytes", "memory.max") == f"{memory << 20}"
+        assert container.read("pids.max", "pids.max") == f"{pids}"
+        if cgroup.version("cpu") == 1:  # version 2 has weights, by a curve: see test_cgroups_v2.py
+            assert container.read("cpu.shares", "cpu.weight") == f"{shares}"
 
 
 @each(UNLIMITED)
@@ -93,6 +104,8 @@ def test_a_controller_is_missing(runtime: Runtime, controller: str, how: str) ->
 
 @pytest.mark.ours_alone("Podman falls back on what it finds elsewhere")
 @pytest.mark.parametrize("how", HOW_TO_MISS_IT)
-def test_without_a_limit_no_controller_is_needed(runtime: Runtime, how: str) -> None:
+def test_without_a_limit_no_controller_is_needed(runtime: Runtime, how: str, fresh: Fresh) -> None:
+    word = fresh.word()
     script = "; ".join(how.format(where) for where in {*cgroup.trees().values()}) + '; exec "$@"'
-    assert runtime.run("true", under=("unshare", "-m", "sh", "-ec", script, "sh")) == Result(0, b"", b"")
+    result = runtime.run("echo", word, under=("unshare", "-m", "sh", "-ec", script, "sh"))
+    assert result == Result(0, f"{word}\n".encode(), b"")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import cgroup, rootless
+from tests.support.fresh import Fresh
 from tests.support.runtime import Result, Runtime
 
 pytestmark = [
@@ -24,11 +25,12 @@ def test_a_limit_is_refused_with_the_remedy(runtime: Runtime, limit: str) -> Non
 
 
 @pytest.mark.v2
-def test_without_a_limit_none_is_needed(runtime: Runtime) -> None:
+def test_without_a_limit_none_is_needed(runtime: Runtime, fresh: Fresh) -> None:
     """Even though root has been here before, and has left its directory `mydocker`."""
     for tree in {cgroup.trees()[name if cgroup.version(name) == 1 else ""] for name in cgroup.CONTROLLERS}:
         (tree / "mydocker").mkdir(exist_ok=True)
-    assert runtime.run("true") == Result(0, b"", b"")
+    word = fresh.word()
+    assert runtime.run("echo", word) == Result(0, f"{word}\n".encode(), b"")
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import image
+from tests.support import host, image
 from tests.support.host import capabilities
 from tests.support.runtime import Runtime
 from tests.support.store import imported
@@ -27,6 +27,12 @@ def without_mknod(runtime: Runtime, *options: str) -> list[str]:
 def test_root_has_dockers(runtime: Runtime, options: list[str]) -> None:
     status = runtime.output("cat", "/proc/self/status", options=without_mknod(runtime, *options))
     assert capabilities(status) == ROOT
+
+
+def test_the_host_sees_the_same(runtime: Runtime) -> None:
+    started = runtime.start("sh", "-c", "echo ready; sleep 60", options=without_mknod(runtime))
+    assert started.line() == "ready"
+    assert capabilities(Path(f"/proc/{host.init().pid}/status").read_text()) == ROOT
 
 
 @pytest.mark.step(8)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.fresh import Fresh
 from tests.support.runtime import Runtime
 from tests.support.store import import_tiny, left, named, own_store
 
@@ -17,41 +18,42 @@ TOOLS = "sh ls cat ps id hostname mount grep sed tr head sleep ldd bash env".spl
 
 
 @pytest.fixture
-def fresh(runtime: Runtime, tmp_path: Path) -> Runtime:
+def bare(runtime: Runtime, tmp_path: Path) -> Runtime:
     """With an empty store."""
     return replace(own_store(runtime, tmp_path), image="busybox")
 
 
 @pytest.fixture
-def poor(fresh: Runtime, tmp_path: Path) -> Runtime:
+def poor(bare: Runtime, tmp_path: Path) -> Runtime:
     """With an empty store, on a machine that has no busybox: that is, none on the PATH."""
     (tmp_path / "path").mkdir()
     for name in TOOLS:
         if found := shutil.which(name):
             (tmp_path / "path" / name).symlink_to(found)
-    return replace(fresh, environment={**fresh.environment, "PATH": str(tmp_path / "path")})
+    return replace(bare, environment={**bare.environment, "PATH": str(tmp_path / "path")})
 
 
-def test_from_a_static_busybox(fresh: Runtime) -> None:
-    first = fresh.run("echo", "hi")
-    assert (first.code, first.out) == (0, b"hi\n")
-    said = fresh.refusal(first, 0)  # that is: one line
+def test_from_a_static_busybox(bare: Runtime, fresh: Fresh) -> None:
+    word = fresh.word()
+    first = bare.run("echo", word)
+    assert (first.code, first.out) == (0, f"{word}\n".encode())
+    said = bare.refusal(first, 0)  # that is: one line
     assert "busybox" in said and (shutil.which("busybox") or "") in said
-    second = fresh.run("echo", "hi")
+    second = bare.run("echo", "hi")
     assert (second.code, second.out, second.err) == (0, b"hi\n", b"")
-    if fresh.step >= 6:
-        assert [*named(fresh)] == ["busybox:latest"]
+    if bare.step >= 6:
+        assert [*named(bare)] == ["busybox:latest"]
 
 
-def test_what_is_in_it(fresh: Runtime) -> None:
-    script = (
-        "hostname > /tmp/h; ps; id; ls -d /root /etc /home; cat /etc/passwd | wc -l; awk 'BEGIN {print 6*7}'; vi --help"
-    )
-    result = fresh.run("sh", "-c", script)
+def test_what_is_in_it(bare: Runtime, fresh: Fresh) -> None:
+    one, two = fresh.number(100, 999), fresh.number(100, 999)
+    script = "hostname > /tmp/h; ps; id; ls -d /root /etc /home; cat /etc/passwd | wc -l;"
+    script += f" awk 'BEGIN {{print {one}*{two}}}'; vi --help"
+    result = bare.run("sh", "-c", script)
     assert result.code in (0, 1)
-    for expected in (b"1 root", b"uid=0(root) gid=0(root)", b"/etc\n/home\n/root\n", b"\n42\n"):
+    for expected in (b"1 root", b"uid=0(root) gid=0(root)", b"/etc\n/home\n/root\n", b"\n%d\n" % (one * two)):
         assert expected in result.out
-    assert fresh.output("stat", "-c", "%a", "/", "/tmp", "/root", "/etc/passwd").split() == [
+    assert bare.output("stat", "-c", "%a", "/", "/tmp", "/root", "/etc/passwd").split() == [
         "755",
         "1777",
         "700",
@@ -61,15 +63,15 @@ def test_what_is_in_it(fresh: Runtime) -> None:
 
 @pytest.mark.step(8)
 @pytest.mark.as_root("-u is root's")
-def test_it_has_an_ordinary_user(fresh: Runtime) -> None:
-    assert fresh.output("id", options=["-u", "nobody"]) == "uid=65534(nobody) gid=65534(nogroup) groups=65534(nogroup)"
-    assert fresh.run("sh", "-c", "echo > /tmp/file", options=["-u", "nobody"]).code == 0
-    assert fresh.run("sh", "-c", "echo > /etc/file", options=["-u", "nobody"]).code != 0
+def test_it_has_an_ordinary_user(bare: Runtime) -> None:
+    assert bare.output("id", options=["-u", "nobody"]) == "uid=65534(nobody) gid=65534(nogroup) groups=65534(nogroup)"
+    assert bare.run("sh", "-c", "echo > /tmp/file", options=["-u", "nobody"]).code == 0
+    assert bare.run("sh", "-c", "echo > /etc/file", options=["-u", "nobody"]).code != 0
 
 
-def test_whatever_the_umask(fresh: Runtime) -> None:
-    assert fresh.run("true", umask=0o077).code == 0
-    modes = fresh.output("stat", "-c", "%a", "/", "/etc", "/etc/passwd", "/usr/bin", "/var/tmp", "/bin/busybox").split()
+def test_whatever_the_umask(bare: Runtime) -> None:
+    assert bare.run("true", umask=0o077).code == 0
+    modes = bare.output("stat", "-c", "%a", "/", "/etc", "/etc/passwd", "/usr/bin", "/var/tmp", "/bin/busybox").split()
     assert modes == ["755", "755", "644", "755", "1777", "755"]
 
 
@@ -95,47 +97,47 @@ def test_a_busybox_that_is_a_script_is_none(poor: Runtime, tmp_path: Path) -> No
     assert poor.output("sh", "-c", "echo hi") == "hi"
 
 
-def test_without_even_a_shell(fresh: Runtime, tmp_path: Path) -> None:
+def test_without_even_a_shell(bare: Runtime, tmp_path: Path) -> None:
     (tmp_path / "path").mkdir()
-    lost = replace(fresh, environment={**fresh.environment, "PATH": str(tmp_path / "path")})
+    lost = replace(bare, environment={**bare.environment, "PATH": str(tmp_path / "path")})
     assert "shell" in lost.refusal(lost.run("true"))
     assert left(tmp_path / "state") == []
 
 
-def test_20_at_once_make_it_once(fresh: Runtime) -> None:
-    started = [fresh.start("echo", "hi") for _ in range(20)]
+def test_20_at_once_make_it_once(bare: Runtime) -> None:
+    started = [bare.start("echo", "hi") for _ in range(20)]
     results = [each.end() for each in started]
     assert {(result.code, result.out) for result in results} == {(0, b"hi\n")}
     assert sorted(result.err != b"" for result in results) == [False] * 19 + [True]
-    if fresh.step >= 6:
-        assert len(fresh.call("images", "-q").text.split()) == 1
+    if bare.step >= 6:
+        assert len(bare.call("images", "-q").text.split()) == 1
 
 
 @pytest.mark.step(6)
-def test_ones_own_of_that_name_is_not_replaced(fresh: Runtime) -> None:
-    import_tiny(fresh, "busybox")
-    fresh.refusal(fresh.run("sh"), 127)
-    assert fresh.call("rmi", "busybox").code == 0
-    assert fresh.output("echo", "hi") == "hi"  # and now it is made
+def test_ones_own_of_that_name_is_not_replaced(bare: Runtime) -> None:
+    import_tiny(bare, "busybox")
+    bare.refusal(bare.run("sh"), 127)
+    assert bare.call("rmi", "busybox").code == 0
+    assert bare.output("echo", "hi") == "hi"  # and now it is made
 
 
-def test_other_tags_are_not_made(fresh: Runtime) -> None:
-    assert "busybox:1" in fresh.refusal(fresh.call("run", "busybox:1", "true"))
-    assert replace(fresh, image="busybox:latest").output("echo", "hi") == "hi"
+def test_other_tags_are_not_made(bare: Runtime) -> None:
+    assert "busybox:1" in bare.refusal(bare.call("run", "busybox:1", "true"))
+    assert replace(bare, image="busybox:latest").output("echo", "hi") == "hi"
 
 
-def test_interrupted_it_is_made_by_the_next(fresh: Runtime, tmp_path: Path) -> None:
+def test_interrupted_it_is_made_by_the_next(bare: Runtime, tmp_path: Path) -> None:
     for delay in ("0.09", "0.11", "0.13"):
-        fresh.popen(fresh.words(["true"]), under=("timeout", "-s", "KILL", delay)).end()
-    assert fresh.output("echo", "hi") == "hi"
+        bare.popen(bare.words(["true"]), under=("timeout", "-s", "KILL", delay)).end()
+    assert bare.output("echo", "hi") == "hi"
     assert len(left(tmp_path / "state")) == 1
 
 
-def test_the_hosts_files_stay_as_they_are(fresh: Runtime) -> None:
+def test_the_hosts_files_stay_as_they_are(bare: Runtime) -> None:
     """It is a copy: what a container does to it, it does not do to the machine's busybox."""
     program = Path(shutil.which("busybox") or "")
     before = program.stat()
-    fresh.run("sh", "-c", "chmod 4777 /bin/busybox; mv /bin/busybox /bin/other")
+    bare.run("sh", "-c", "chmod 4777 /bin/busybox; mv /bin/busybox /bin/other")
     after = program.stat()
     assert (after.st_mode, after.st_ino, after.st_nlink) == (before.st_mode, before.st_ino, before.st_nlink)
     assert stat.S_IMODE(after.st_mode) == 0o755 and os.access(program, os.X_OK)

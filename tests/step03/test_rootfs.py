@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import host, image
+from tests.support import host, image, strace
+from tests.support.fresh import Fresh
 from tests.support.image import Member, file, folder, link
 from tests.support.runtime import PROBES, Runtime
 from tests.support.store import imported, shell, sheltered
@@ -15,12 +16,13 @@ from tests.support.store import imported, shell, sheltered
 # ---- the host's root cannot be reached -------------------------------------------------------------------------------
 
 
-def test_the_root_is_the_images(runtime: Runtime, tmp_path: Path) -> None:
-    own = imported(runtime, tmp_path, [*shell(), file("only-here", b"")])
+def test_the_root_is_the_images(runtime: Runtime, tmp_path: Path, fresh: Fresh) -> None:
+    name = fresh.word()
+    own = imported(runtime, tmp_path, [*shell(), file(name, b"")])
     found = {*own.output("ls", "-a", "/").split()} - {".", ".."}
     found -= {"etc"} if runtime.step >= 9 else set()  # for the files that a network brings
     found -= {"run"} if runtime.podman else set()
-    assert found == {"bin", "only-here", "dev", "proc", "sys"}
+    assert found == {"bin", name, "dev", "proc", "sys"}
 
 
 WAYS = [
@@ -36,12 +38,15 @@ WAYS = [
 WAYS += ["/proc/thread-self/root", "/proc/1/task/1/cwd", "/sys/../..", "/proc/../..", "/tmp/../.."]
 
 
-def test_no_path_leads_to_the_host(runtime: Runtime, tmp_path: Path) -> None:
-    secret = tmp_path / "secret"
+def test_no_path_leads_to_the_host(runtime: Runtime, tmp_path: Path, fresh: Fresh) -> None:
+    """All lead to the container's own root, and to a file that it has made there."""
+    secret, word = tmp_path / "secret", fresh.word()
     secret.write_text("secret of the host")
-    script = f'for way in "$@"; do stat -L -c %i "$way/"; cat "$way{secret}"; done 2>/dev/null; true'
+    script = f'echo {word} > /dev/shm/own; for way in "$@"; do '
+    script += f'stat -L -c %i "$way/"; cat "$way/dev/shm/own" "$way{secret}"; done 2>/dev/null; true'
     seen = runtime.output("sh", "-c", script, "sh", *WAYS).splitlines()
-    assert len(seen) == len(WAYS) and len({*seen}) == 1, "all lead to the same directory"
+    assert len(seen) == 2 * len(WAYS) and len({*seen[::2]}) == 1, "all lead to the same directory"
+    assert {*seen[1::2]} == {word}
 
 
 def test_the_way_out_of_a_chroot_does_not_lead_out(runtime: Runtime, tmp_path: Path) -> None:
@@ -77,6 +82,8 @@ def test_the_host_sees_no_mount_of_a_container(runtime: Runtime) -> None:
     started = runtime.start("sh", "-c", "echo ready; cat", options=["-i"], stdin=subprocess.PIPE)
     assert started.line() == "ready"
     assert {*host.mounts()} == before
+    inside = Path(f"/proc/{host.init().pid}/mountinfo").read_text()
+    assert any(line.split()[4] == "/proc" for line in inside.splitlines()), "where the container has them"
     assert started.end(b"").code == 0
 
 
@@ -116,14 +123,17 @@ def test_devices_are_what_they_are_called_and_for_all(runtime: Runtime) -> None:
     assert links == [f"'/dev/{name}' -> '{target}'" for name, target in LINKS.items()]
 
 
-def test_devices_work(runtime: Runtime) -> None:
-    assert runtime.probe("root_devices") == OUTCOMES
+def test_devices_work(runtime: Runtime, fresh: Fresh) -> None:
+    typed = fresh.word()
+    assert runtime.probe("root_devices", typed) == OUTCOMES | {"ptmx": f"/dev/pts/{typed}"}
 
 
 @pytest.mark.step(8)
 @pytest.mark.as_root("-u is root's")
-def test_devices_work_for_any_user(runtime: Runtime) -> None:
-    assert runtime.probe("root_devices", options=["-u", "alice"]) == OUTCOMES
+def test_devices_work_for_any_user(runtime: Runtime, fresh: Fresh) -> None:
+    typed = fresh.word()
+    found = runtime.probe("root_devices", typed, options=["-u", "alice"])
+    assert found == OUTCOMES | {"ptmx": f"/dev/pts/{typed}"}
 
 
 OUTCOMES = {
@@ -133,7 +143,6 @@ OUTCOMES = {
     "random": 16,
     "urandom": 16,
     "tty": "ENXIO",  # without -t there is none
-    "ptmx": "/dev/pts/typed",
 }
 
 
@@ -143,10 +152,11 @@ def test_memory_and_queues_are_for_all(runtime: Runtime) -> None:
     assert all({"nosuid", "nodev", "noexec"} <= {*line.split()[5].split(",")} for line in mounts.splitlines())
 
 
-def test_standard_streams_have_names(runtime: Runtime) -> None:
-    script = "cat /dev/stdin; echo out > /dev/stdout; echo err > /dev/stderr; ls /dev/fd/ | grep -c '^[012]$'"
-    under = ("sh", "-c", 'printf "in " | "$@" 2>&1 | cat', "sh")  # pipes of the caller's own
-    assert runtime.output("sh", "-c", script, options=["-i"], under=under) == "in out\nerr\n3"
+def test_standard_streams_have_names(runtime: Runtime, fresh: Fresh) -> None:
+    typed, out, err = fresh.word(), fresh.word(), fresh.word()
+    script = f"cat /dev/stdin; echo {out} > /dev/stdout; echo {err} > /dev/stderr; ls /dev/fd/ | grep -c '^[012]$'"
+    under = ("sh", "-c", f'printf "{typed} " | "$@" 2>&1 | cat', "sh")  # pipes of the caller's own
+    assert runtime.output("sh", "-c", script, options=["-i"], under=under) == f"{typed} {out}\n{err}\n3"
 
 
 @pytest.mark.parametrize("kind", ["b 254 0", "c 1 1"], ids=["the host's disk", "its memory"])
@@ -175,11 +185,12 @@ MASKED_LATELY = "/proc/interrupts /sys/devices/virtual/powercap".split()  # by D
 READ_ONLY = "/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger".split()
 
 
-def test_masked_paths_show_nothing(runtime: Runtime) -> None:
+def test_masked_paths_show_nothing(runtime: Runtime, fresh: Fresh) -> None:
     masked = [path for path in (*MASKED, *([] if runtime.podman else MASKED_LATELY)) if os.path.exists(path)]
     assert masked, "this kernel has some of them"
-    script = 'for path in "$@"; do if test -d $path; then ls -A $path; else cat $path; fi; done; echo end'
-    assert runtime.output("sh", "-c", script, "sh", *masked) == "end"
+    script = 'for path in "$@"; do if test -d $path; then ls -A $path; else cat $path; fi; done; echo $0'
+    word = fresh.word()
+    assert runtime.output("sh", "-c", script, word, *masked) == word
 
 
 def test_what_is_the_machines_is_read_only(runtime: Runtime) -> None:
@@ -190,8 +201,10 @@ def test_what_is_the_machines_is_read_only(runtime: Runtime) -> None:
         assert runtime.run("sh", "-c", "echo h > /proc/sysrq-trigger").code != 0
 
 
-def test_what_is_ones_own_is_not(runtime: Runtime) -> None:
-    assert runtime.run("sh", "-c", "echo 500 > /proc/self/oom_score_adj && echo name > /proc/self/comm").code == 0
+def test_what_is_ones_own_is_not(runtime: Runtime, fresh: Fresh) -> None:
+    score, name = fresh.number(500, 1000), fresh.word()
+    script = f"cd /proc/$$; echo {score} > oom_score_adj; echo {name} > comm; cat oom_score_adj comm; :"
+    assert runtime.output("sh", "-c", script) == f"{score}\n{name}"
 
 
 def test_masks_cannot_be_taken_off(runtime: Runtime) -> None:
@@ -199,14 +212,15 @@ def test_masks_cannot_be_taken_off(runtime: Runtime) -> None:
     assert runtime.probe("root_climb", " ".join(MASKED), " ".join(READ_ONLY)) == []
 
 
-def test_etc_hosts_and_hostname_are_the_containers_own(runtime: Runtime, tmp_path: Path) -> None:
+def test_etc_hosts_and_hostname_are_the_containers_own(runtime: Runtime, tmp_path: Path, fresh: Fresh) -> None:
     """Whatever the image has there; what is written to them is gone with the container."""
+    name = fresh.word()
     members = [*shell(), folder("etc"), file("etc/hosts", b"6.6.6.6 localhost\n"), file("etc/hostname", b"image\n")]
     own = imported(runtime, tmp_path, members)
     script = (
         "echo $(cat /etc/hostname); grep -c 6.6.6.6 /etc/hosts; grep -q '127.0.0.1.*localhost' /etc/hosts && echo fine"
     )
-    assert own.run("sh", "-c", script, options=["--hostname", "box"]).text == "box\n0\nfine"
+    assert own.run("sh", "-c", script, options=["--hostname", name]).text == f"{name}\n0\nfine"
     own.output("sh", "-c", "echo 7.7.7.7 other >> /etc/hosts")
     assert own.run("grep", "-c", "7.7.7.7", "/etc/hosts").text == "0"
 
@@ -216,9 +230,9 @@ def test_etc_hosts_and_hostname_are_the_containers_own(runtime: Runtime, tmp_pat
 
 @pytest.mark.ours_alone("Podman has other mounts")
 @pytest.mark.parametrize("name", ["proc", "sys", "dev", "etc"])
-def test_directories_that_lead_elsewhere(runtime: Runtime, tmp_path: Path, name: str) -> None:
+def test_directories_that_lead_elsewhere(runtime: Runtime, tmp_path: Path, name: str, fresh: Fresh) -> None:
     """An image whose /sys is a link to `/`, to the host, or a file: it works, or one line says why not; and no more."""
-    outside = tmp_path / "outside"
+    outside, word = tmp_path / "outside", fresh.word()
     (outside / "folder").mkdir(parents=True)
     (outside / "file").write_text("secret of the host")
     if runtime.user is not None:
@@ -227,7 +241,8 @@ def test_directories_that_lead_elsewhere(runtime: Runtime, tmp_path: Path, name:
     traps: list[list[Member]] = [[link(name, target)] for target in targets]
     traps += [[file(name, b"")], [folder(name), link(f"{name}/shm", "/"), link(f"{name}/fd", str(outside))]]
     script = (
-        f"for way in / /.. /{name} /{name}/..; do ls $way; cat $way{outside}/file; done 2>/dev/null; echo >/{name}/new"
+        f"for way in / /.. /{name} /{name}/..; do ls $way; cat $way{outside}/file; done 2>/dev/null;"
+        f" echo {word}; echo >/{name}/new"
     )
     before = {*host.mounts()}
     for number, trap in enumerate(traps):
@@ -235,6 +250,8 @@ def test_directories_that_lead_elsewhere(runtime: Runtime, tmp_path: Path, name:
         result = own.run("sh", "-c", script, under=sheltered(runtime, tmp_path))
         if result.code == 125:
             assert f"/{name}" in own.refusal(result)
+        else:
+            assert word.encode() in result.out, f"trap {number}"
         assert b"secret" not in result.out and b"boot" not in result.out, f"trap {number}"
         assert sorted(path.name for path in outside.iterdir()) == ["file", "folder"], f"trap {number}"
     assert {*host.mounts()} == before
@@ -255,14 +272,77 @@ def test_an_image_that_feigns_proc(runtime: Runtime, tmp_path: Path) -> None:
         own.refusal(result)
 
 
+TRAP = "/proc/sys/kernel/core_pattern"  # who writes to it has the host execute what he likes, at the next crash
+
+
+def test_cve_2025_31133_masks_are_not_of_the_images_dev_null(runtime: Runtime, tmp_path: Path) -> None:
+    """runc masked a file with whatever stood at /dev/null: with a link to core_pattern there, the mask was that file,
+    open for writing; with nothing there, no mask. Ours is a null device, made a moment before in a /dev that is new and
+    in memory, and what cannot be masked ends the run. Neither the image nor another container of it has a say."""
+    own = imported(runtime, tmp_path, [*shell(), folder("dev"), link("dev/null", TRAP), link("dev/zero", TRAP)])
+    replace = f"rm -f /dev/null /dev/zero; ln -s {TRAP} /dev/null; echo ready; sleep 60"
+    other = own.start("/bin/busybox", "sh", "-c", replace)
+    assert other.line() == "ready"
+    look = 'for path in "$@"; do test -d $path || stat -L -c "%t:%T %n" $path; done; echo end; : >>' + TRAP
+    masked = [path for path in MASKED if os.path.exists(path)]
+    result = own.run("sh", "-c", look, "sh", "/dev/null", *masked)
+    *seen, end = result.text.splitlines()
+    assert end == "end" and len(seen) > 1, "this kernel has files that are masked"
+    assert [line for line in seen if not line.startswith("1:3 ")] == []
+    assert result.code != 0 and b"core_pattern" in result.err, "it cannot be opened for writing"
+
+
+def test_cve_2025_52565_the_console_is_the_terminal(runtime: Runtime, tmp_path: Path) -> None:
+    """runc bound /dev/pts/0 on /dev/console, wherever a link at either led: to core_pattern, open for writing.
+
+    Ours are in a devpts and a memory that have just been mounted, and hold nothing but what we have put there."""
+    names = ("dev/console", "dev/ptmx", "dev/pts/0", "dev/pts/ptmx")
+    own = imported(runtime, tmp_path, [*shell(), folder("dev/pts"), *(link(name, TRAP) for name in names)])
+    ask = 'tty; test -h /dev/console || stat -c "%F %t" /dev/console; echo typed > /dev/console; : >>' + TRAP
+    result = own.run("/bin/busybox", "sh", "-c", ask, options=["-t"])
+    tty, kind, typed, refusal = (line.strip() for line in result.out.decode().splitlines())
+    assert (tty, kind, typed) == ("/dev/pts/0", "character special file 88", "typed")
+    assert "core_pattern" in refusal and result.code != 0
+
+
+@pytest.mark.ours_alone("another program, and no way to look into it")
+def test_cve_2025_52881_nothing_is_written_to_proc(runtime: Runtime, trace: Path) -> None:
+    """runc wrote labels and settings to files of the container's /proc; where another container could redirect a path,
+    they went to core_pattern or sysrq-trigger instead. From pivot_root on, ours writes to no file of /proc or /sys."""
+    assert runtime.run("true", options=["-t"], under=strace.recording(trace)).code == 0
+    opened = list(strace.opened_to_write(trace, "pivot_root"))
+    assert "/dev/console" in opened
+    assert [path for path in opened if path.startswith(("/proc", "/sys"))] == []
+
+
+@pytest.mark.ours_alone("runc before 1.3.6 falls for it, and Podman does not keep it from that")
+def test_cve_2026_41579_dev_is_a_link_to_the_host(runtime: Runtime, tmp_path: Path) -> None:
+    """runc put its links into /dev by a path below the image before pivot_root, and removed `ptmx` there: with a /dev
+    that is a link, in a directory of the host's. Ours begins after pivot_root, when each path ends in the container,
+    and mounts nothing on a link."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "ptmx").write_text("of the host")
+    if runtime.user is not None:
+        for path in (outside, outside / "ptmx"):
+            os.chown(path, runtime.user, runtime.user)
+    targets = [str(outside), f"../../../../../../../..{outside}", f"proc/self/cwd{outside}"]
+    for target in targets:
+        own = imported(runtime, tmp_path, [*shell(), link("dev", target)])
+        result = own.run("true", under=sheltered(runtime, tmp_path))
+        assert [*outside.iterdir()] == [outside / "ptmx"] and not (outside / "ptmx").is_symlink()
+        assert "/dev is not a directory" in own.refusal(result)
+
+
 # ---- as in the book, a container writes into its image: until step 4 -------------------------------------------------
 
 
 @pytest.mark.step(3, until=3)
-def test_what_a_container_writes_is_in_the_image(runtime: Runtime, tmp_path: Path) -> None:
-    own = imported(runtime, tmp_path, shell())
-    own.output("sh", "-c", "echo mine > /left-behind")
-    assert own.output("cat", "/left-behind") == "mine"
+def test_what_a_container_writes_is_in_the_image(runtime: Runtime, tmp_path: Path, fresh: Fresh) -> None:
+    own, word = imported(runtime, tmp_path, shell()), fresh.word()
+    own.output("sh", "-c", f"echo {word} > /left-behind")
+    assert own.output("cat", "/left-behind") == word
+    assert Path(str(own.image), "left-behind").read_text() == f"{word}\n"
 
 
 @pytest.mark.step(4)
@@ -299,8 +379,9 @@ def test_two_containers_of_an_image_do_not_see_each_others_files(runtime: Runtim
 
 @pytest.mark.step(8)
 @pytest.mark.ours_alone("runc runs from a copy of itself, and lets it happen")
-def test_a_program_that_leads_back_to_the_runtime(runtime: Runtime, tmp_path: Path) -> None:
-    """CVE-2019-5736: a script, a script's script or a link that names /proc/self/exe is the host's own interpreter."""
+def test_cve_2019_5736_a_program_that_leads_back_to_the_runtime(runtime: Runtime, tmp_path: Path) -> None:
+    """A script, a script's script or a link that names /proc/self/exe is the host's own interpreter; who executes it
+    can open it, and write to it later. We look where a program leads before we execute it."""
     members = [
         *shell(),
         file("script", b"#!/proc/self/exe -c pass\n", 0o755),

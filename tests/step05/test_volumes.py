@@ -9,6 +9,7 @@ import pytest
 
 from tests.support import host, strace
 from tests.support.faults import REASONS, can_fail, failed_well, sample
+from tests.support.fresh import Fresh
 from tests.support.image import Member, file, folder, link
 from tests.support.runtime import Missing, Runtime, Word
 from tests.support.store import imported, shell, sheltered
@@ -54,35 +55,39 @@ def test_what_a_container_writes_is_gone_with_it(runtime: Runtime, tmp_path: Pat
     assert runtime.run("cat", "/data/file").code == 1
 
 
-def test_a_directory(runtime: Runtime, source: Path) -> None:
+def test_a_directory(runtime: Runtime, source: Path, fresh: Fresh) -> None:
     """Seen at a place that the image lacks, written to by a container and found by the next; relative to the caller."""
-    (source / "old").write_text("old\n")
-    script = "cd /new/place; cat old; stat -c '%a %u' /new; mkdir sub; echo mine > sub/file; rm old"
+    old, mine = fresh.word(), fresh.word()
+    (source / "old").write_text(f"{old}\n")
+    script = f"cd /new/place; cat old; stat -c '%a %u' /new; mkdir sub; echo {mine} > sub/file; rm old"
     seen = runtime.output("sh", "-c", script, options=volumes(f"{source}/../source/:/new//place/.:rw"))
-    assert seen.splitlines() == ["old", "755 0"]
-    assert contents(source) == {"sub/file": "mine\n"}
+    assert seen.splitlines() == [old, "755 0"]
+    assert contents(source) == {"sub/file": f"{mine}\n"}
     assert (source / "sub").stat().st_uid == (runtime.user or 0)
     again = runtime.output("cat", "/a/file", "/b", options=volumes("./sub:/a", "./sub/file:/b"), cwd=source)
-    assert again == "mine\nmine"
+    assert again == f"{mine}\n{mine}"
 
 
-def test_a_file(runtime: Runtime, source: Path) -> None:
+def test_a_file(runtime: Runtime, source: Path, fresh: Fresh) -> None:
     """At a place that the image lacks, and upon a file of the image's."""
-    for name in ("one", "other"):
-        (source / name).write_text(name)
+    one, other, mine = fresh.word(), fresh.word(), fresh.word()
+    for name, text in (("one", one), ("other", other)):
+        (source / name).write_text(text)
         (source / name).chmod(0o666)
-    script = "cat /etc/new/one /etc/group; stat -c %F /etc/new/one; echo mine > /etc/group"
+    script = f"cat /etc/new/one /etc/group; stat -c %F /etc/new/one; echo {mine} > /etc/group"
     options = volumes(f"{source}/one:/etc/new/one", f"{source}/other:/etc/group")
-    assert runtime.output("sh", "-c", script, options=options) == "oneotherregular file"
-    assert contents(source) == {"one": "one", "other": "mine\n"}
+    assert runtime.output("sh", "-c", script, options=options) == f"{one}{other}regular file"
+    assert contents(source) == {"one": one, "other": f"{mine}\n"}
     assert "staff" in runtime.output("cat", "/etc/group"), "the image's own is as it was"
 
 
 @pytest.mark.parametrize("name", ["hosts", "hostname"])
-def test_a_file_of_the_users_own_in_etc(runtime: Runtime, source: Path, name: str) -> None:
+def test_a_file_of_the_users_own_in_etc(runtime: Runtime, source: Path, name: str, fresh: Fresh) -> None:
     """It stands in place of the one that a container is given."""
-    (source / "own").write_text("192.0.2.7 own\n")
-    assert "192.0.2.7" in runtime.output("cat", f"/etc/{name}", options=volumes(f"{source}/own:/etc/{name}"))
+    address = f"192.0.2.{fresh.number(1, 254)}"
+    (source / "own").write_text(f"{address} {fresh.word()}\n")
+    seen = runtime.output("cat", f"/etc/{name}", options=volumes(f"{source}/own:/etc/{name}"))
+    assert (source / "own").read_text().strip() in seen
 
 
 @pytest.mark.ours_alone("Podman wants it to be there")
@@ -102,34 +107,38 @@ def test_a_directory_that_is_missing_is_made(runtime: Runtime, source: Path) -> 
     assert {*contents(source)} == {"new/deep/1", "new/deep/2", "other/1", "other/2"}
 
 
-def test_odd_names(runtime: Runtime, source: Path) -> None:
+def test_odd_names(runtime: Runtime, source: Path, fresh: Fresh) -> None:
     odd = ["a b", "ünï 卷", "line\nline", "-x", "a,b", "quo'te\"", "back\\slash", "$(x)*", "x" * 255]
     names: list[bytes] = [*map(os.fsencode, odd), *([] if runtime.podman else [b"\xff\xfe"])]
-    for number, each in enumerate(names):
+    texts = [fresh.word() for _ in names]
+    for content, each in zip(texts, names, strict=True):
         place = os.fsencode(source) + b"/" + each
         os.mkdir(place)
-        Path(os.fsdecode(place), "file").write_text(f"{number}")
+        Path(os.fsdecode(place), "file").write_text(content)
     options = volumes(*(os.fsencode(source) + b"/" + each + b":/at/" + each for each in names))
     seen = runtime.output("sh", "-c", 'for each in "$@"; do cat "/at/$each/file"; done', "sh", *names, options=options)
-    assert seen == "".join(map(str, range(len(names))))
+    assert seen == "".join(texts)
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_one_within_another(runtime: Runtime, tmp_path: Path, order: int) -> None:
+def test_one_within_another(runtime: Runtime, tmp_path: Path, order: int, fresh: Fresh) -> None:
     """Whatever the order in which they are given; the place of the inner one is made in the outer one."""
     outer, inner = made(runtime, tmp_path / "state/outer"), made(runtime, tmp_path / "state/inner")
+    one, two = fresh.word(), fresh.word()
     options = volumes(*[f"{outer}:/x", f"{inner}:/x/deep/y"][::order])
-    runtime.output("sh", "-c", "echo 1 > /x/file; echo 2 > /x/deep/y/file", options=options)
-    assert contents(outer) == {"file": "1\n"} and (outer / "deep/y").is_dir()
-    assert contents(inner) == {"file": "2\n"}
+    runtime.output("sh", "-c", f"echo {one} > /x/file; echo {two} > /x/deep/y/file", options=options)
+    assert contents(outer) == {"file": f"{one}\n"} and (outer / "deep/y").is_dir()
+    assert contents(inner) == {"file": f"{two}\n"}
 
 
 # ---- :ro, and what mounts are like -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("mode", "code"), [("z", 0), ("rw,Z", 0), ("ro,z", 1), ("Z,ro", 1)])
-def test_selinux_modes_are_accepted(runtime: Runtime, source: Path, mode: str, code: int) -> None:
-    assert runtime.run("touch", "/d/new", options=volumes(f"{source}:/d:{mode}")).code == code
+def test_selinux_modes_are_accepted(runtime: Runtime, source: Path, mode: str, code: int, fresh: Fresh) -> None:
+    name = fresh.word()
+    assert runtime.run("touch", f"/d/{name}", options=volumes(f"{source}:/d:{mode}")).code == code
+    assert [*contents(source)] == ([] if code else [name])
 
 
 @pytest.mark.parametrize("mode", ["ro,rw", "x", "ro,x", "ro:z", "z,"])
@@ -137,35 +146,38 @@ def test_modes_that_mean_nothing(runtime: Runtime, source: Path, mode: str) -> N
     runtime.refusal(runtime.run("true", options=volumes(f"{source}:/d:{mode}")))
 
 
-def test_read_only(runtime: Runtime, source: Path) -> None:
+def test_read_only(runtime: Runtime, source: Path, fresh: Fresh) -> None:
     """Whatever root of the container tries, or root of a user namespace made inside."""
-    (source / "file").write_text("old")
+    old, mine = fresh.word(), fresh.word()
+    (source / "file").write_text(old)
     (source / "file").chmod(0o666)
     remount = "mount -o remount,bind,rw /d; umount /d"
     tries = [
         *("touch /d/new", "echo >> /d/file", "rm /d/file", "chmod 600 /d/file", "echo >> /f", "truncate -s 0 /f"),
         *(f"{remount}; touch /d/new", f"unshare -Urm sh -c '{remount}; touch /d/new'"),
     ]
-    script = 'cat /d/file; for try in "$@"; do sh -c "$try" 2>/dev/null && echo "$try"; done; echo mine > /w/file'
+    script = 'cat /d/file; for try in "$@"; do sh -c "$try" 2>/dev/null && echo "$try"; done'
+    script += f"; echo {mine} > /w/file"
     options = volumes(f"{source}:/d:ro", f"{source}/file:/f:ro", f"{source}:/w")
-    assert runtime.output("sh", "-c", script, "sh", *tries, options=options) == "old"
-    assert contents(source) == {"file": "mine\n"}
+    assert runtime.output("sh", "-c", script, "sh", *tries, options=options) == old
+    assert contents(source) == {"file": f"{mine}\n"}
 
 
-def with_a_mount_below(source: Path) -> tuple[str, ...]:
+def with_a_mount_below(source: Path, content: str) -> tuple[str, ...]:
     """The words before a command: `source` is a mount that is shared, as systemd shares all, and has one below it."""
     script = f"mount --bind {source} {source} && mount --make-rshared {source} && mkdir -p {source}/below && "
-    script += f'mount -t tmpfs none {source}/below && echo old > {source}/below/file && exec "$@"'
+    script += f'mount -t tmpfs none {source}/below && echo {content} > {source}/below/file && exec "$@"'
     return ("unshare", "--mount", "sh", "-c", script, "sh")
 
 
 @pytest.mark.as_root("only root can mount")
-def test_propagation_is_private(runtime: Runtime, source: Path) -> None:
+def test_propagation_is_private(runtime: Runtime, source: Path, fresh: Fresh) -> None:
     """Neither do mounts made inside reach the host, nor those made outside the container."""
-    options, under = volumes(f"{source}:/d"), with_a_mount_below(source)
+    word = fresh.word()
+    options, under = volumes(f"{source}:/d"), with_a_mount_below(source, word)
     result = runtime.output("sh", "-c", "cat /d/below/file; cat /proc/self/mountinfo", options=options, under=under)
     first, *mounts = result.splitlines()
-    assert first == "old"
+    assert first == word
     fields = [line.split(" - ")[0].split() for line in mounts]
     ours = [each for each in fields if f"{each[4]}/".startswith("/d/")]
     assert sorted(each[4] for each in ours) == ["/d", "/d/below"]
@@ -174,11 +186,12 @@ def test_propagation_is_private(runtime: Runtime, source: Path) -> None:
 
 @pytest.mark.as_root("only root can mount")
 @pytest.mark.ours_alone("Podman's Debian 12 leaves what is mounted below writable")
-def test_read_only_is_what_is_mounted_below_too(runtime: Runtime, source: Path) -> None:
+def test_read_only_is_what_is_mounted_below_too(runtime: Runtime, source: Path, fresh: Fresh) -> None:
+    word = fresh.word()
     script = "cat /d/below/file; touch /d/below/new 2>&1; touch /w/below/new && ls /d/below"
     options = volumes(f"{source}:/d:ro", f"{source}:/w")
-    seen = runtime.output("sh", "-c", script, options=options, under=with_a_mount_below(source))
-    assert seen.splitlines() == ["old", "touch: /d/below/new: Read-only file system", "file", "new"]
+    seen = runtime.output("sh", "-c", script, options=options, under=with_a_mount_below(source, word))
+    assert seen.splitlines() == [word, "touch: /d/below/new: Read-only file system", "file", "new"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a device file")
@@ -199,10 +212,12 @@ def test_device_files_do_not_work(runtime: Runtime, source: Path) -> None:
 # ---- DST leads nowhere but into the container ------------------------------------------------------------------------
 
 
-def test_links_in_the_image_lead_to_places_in_the_container(runtime: Runtime, tmp_path: Path, source: Path) -> None:
-    outside = made(runtime, tmp_path / "state/outside")
+def test_links_in_the_image_lead_to_places_in_the_container(
+    runtime: Runtime, tmp_path: Path, source: Path, fresh: Fresh
+) -> None:
+    outside, word = made(runtime, tmp_path / "state/outside"), fresh.word()
     (outside / "file").write_text("of the host")
-    (source / "file").write_text("of the volume")
+    (source / "file").write_text(word)
     links: dict[str, str] = {
         "absolute": str(outside),
         "upwards": f"../../../../../../../..{outside}/up",
@@ -222,13 +237,15 @@ def test_links_in_the_image_lead_to_places_in_the_container(runtime: Runtime, tm
         options += volumes(f"{source}:/absolute/../made", f"{source}/file:/dangling")
         paths += ["/made/file", f"{outside}-2/file"]
     seen = own.output("sh", "-c", script, "sh", *paths, options=options, under=sheltered(runtime, tmp_path))
-    assert seen == "of the volume" * len(paths)
+    assert seen == word * len(paths)
     assert [*outside.iterdir()] == [outside / "file"] and not (tmp_path / "state/outside-2").exists()
-    assert contents(source) == {"file": "of the volume", "new": "new\n"}
+    assert contents(source) == {"file": word, "new": "new\n"}
 
 
 @OURS
-def test_links_to_what_must_not_be_covered(runtime: Runtime, tmp_path: Path, source: Path) -> None:
+def test_cve_2019_19921_links_to_what_must_not_be_covered(runtime: Runtime, tmp_path: Path, source: Path) -> None:
+    """An image with a link at /proc, or a volume there, had runc write its labels to a file that only looked like one
+    of /proc. A volume of ours may not cover /proc, /sys or /dev, wherever links of the image lead."""
     targets = ["/", "..", "/proc", "/sys/fs", "/dev", "/proc/1/root", "/proc/self/cwd", "/proc/self/fd/3", "loop"]
     targets = [*targets, "/bin/busybox"]
     names = ["loop" if target == "loop" else f"link-{number}" for number, target in enumerate(targets)]
@@ -240,8 +257,9 @@ def test_links_to_what_must_not_be_covered(runtime: Runtime, tmp_path: Path, sou
 
 
 @pytest.mark.ours_alone("it takes too long to ask Podman as often")
-def test_links_that_another_container_changes_meanwhile(runtime: Runtime, tmp_path: Path, source: Path) -> None:
-    """It shares a volume that holds the DST of another one, and makes of a directory there a link to the host's."""
+def test_cve_2021_30465_links_that_another_container_changes(runtime: Runtime, tmp_path: Path, source: Path) -> None:
+    """It shares a volume that holds the DST of another one, and makes of a directory there a link to the host's, after
+    runc has looked and before it mounts. When ours looks, no path leads to the host any more."""
     outside = made(runtime, tmp_path / "state/outside")
     shared = made(runtime, tmp_path / "state/shared")
     script = f"cd /s; echo ready; while :; do mkdir x; rm -r x; ln -s {outside} x; rm x; ln -s /proc/1/root{outside} x"
@@ -255,6 +273,41 @@ def test_links_that_another_container_changes_meanwhile(runtime: Runtime, tmp_pa
             runtime.refusal(result)
         assert list(outside.iterdir()) == []
     assert racer.running()
+
+
+@pytest.mark.ours_alone("Podman mounts otherwise")
+@pytest.mark.parametrize(("target", "leads"), [("dev", "/"), ("sys", "/proc"), ("kernel", "/sys")])
+def test_cve_2021_30465_a_link_after_the_look(
+    runtime: Runtime, tmp_path: Path, source: Path, target: str, leads: str
+) -> None:
+    """The same race, won each time: the directory becomes a link when the place was found and the mount is yet to come.
+
+    A volume that lay upon /dev would bring a `null` of its own, such as a link to /proc/self/exe, for us to open. So
+    we look once more when it lies there, at the mount itself."""
+    shared = made(runtime, tmp_path / "state/shared")
+    (source / "null").symlink_to("/proc/self/exe")
+    try:
+        under = [strace.program(), "--quiet=all", "-f", "-o", "/dev/null", "-e", "trace=move_mount"]
+        under.append("--inject=move_mount:delay_enter=1s:when=2")
+    except Missing as missing:
+        pytest.skip(str(missing))
+    options = volumes(f"{shared}:/s", f"{source}:/s/x/{target}")
+    started = runtime.start("readlink", "/proc/self/fd/0", options=options, under=under)
+    host.wait_until(lambda: (shared / "x" / target).exists(), "the place of the second is made")
+    (shared / "x").rename(shared / "before")
+    (shared / "x").symlink_to(leads)
+    said = runtime.refusal(started.end())
+    assert f"/s/x/{target}" in said and os.path.join(leads, target) in said
+
+
+@pytest.mark.ours_alone("Podman takes a terminal of the host's devpts")
+def test_cve_2025_52565_a_volume_in_place_of_terminals(runtime: Runtime, source: Path) -> None:
+    """It brings a /dev/pts/0 that leads to core_pattern, for the runtime to bind on /dev/console. A terminal of ours is
+    one that the kernel calls so, and what is read-only in /proc is so before a volume comes."""
+    for name in ("ptmx", "0", "1"):
+        (source / name).symlink_to("/proc/sys/kernel/core_pattern")
+    result = runtime.run("sh", "-c", ": >> /dev/console", options=["-t", *volumes(f"{source}:/dev/pts")])
+    runtime.refusal(result)
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------
@@ -280,9 +333,9 @@ def test_bad_specifications(runtime: Runtime, tmp_path: Path) -> None:
 
 
 @OURS
-def test_a_file_upon_a_directory_and_the_other_way_round(runtime: Runtime, source: Path) -> None:
+def test_a_file_upon_a_directory_and_the_other_way_round(runtime: Runtime, source: Path, fresh: Fresh) -> None:
     (source / "file").touch()
-    for specification in (f"{source}:/etc/passwd", f"{source}/file:/etc", f"{source}:/etc/passwd/x"):
+    for specification in (f"{source}:/etc/passwd", f"{source}/file:/etc", f"{source}:/etc/passwd/{fresh.word()}"):
         result = runtime.run("echo", "runs", options=volumes(specification))
         assert specification.partition(":")[2] in runtime.refusal(result)
 
@@ -304,6 +357,20 @@ def test_a_source_that_cannot_be_read(runtime: Runtime, source: Path) -> None:
 
 
 # ---- volumes of the store --------------------------------------------------------------------------------------------
+
+
+def test_a_named_volume_outlives_its_container(runtime: Runtime, name: str, fresh: Fresh) -> None:
+    """It is made by its first use, found by every later one, and its name is all that one needs to know."""
+    word, other = fresh.word(), f"{name}-{fresh.word()}"
+    options = volumes(f"{name}:/data", f"{other}:/other")
+    runtime.output("sh", "-c", f"echo {word} > /data/file; echo {word}{word} > /other/file", options=options)
+    assert runtime.output("cat", "/x/y/file", options=volumes(f"{name}:/x/y:ro")) == word
+    assert {name, other} <= {*runtime.says("volume", "ls", "-q").split()}
+    assert runtime.says("volume", "rm", other) == other
+    assert other not in runtime.says("volume", "ls", "-q").split()
+    assert runtime.run("cat", "/other/file", options=options).code == 1, "a new one, and empty"
+    assert runtime.says("volume", "rm", other) == other
+
 
 FILLED: list[Member] = [
     folder("data", 0o1770, user=1000),
@@ -338,22 +405,23 @@ def test_a_volume_begins_with_what_the_image_has(runtime: Runtime, tmp_path: Pat
 
 
 @OURS
-def test_volume_ls_and_rm(runtime: Runtime, tmp_path: Path) -> None:
+def test_volume_ls_and_rm(runtime: Runtime, tmp_path: Path, fresh: Fresh) -> None:
     own = imported(runtime, tmp_path, shell())
+    one, two, three = f"A_{fresh.word()}", f"b.{fresh.word()}", f"c-{fresh.word()}"
     assert own.call("volume", "ls").text.split() == ["DRIVER", "VOLUME", "NAME"]
     assert own.call("volume", "ls", "-q").out == b""
-    own.output("touch", "/a/file", options=volumes("b.2:/b", "A_1:/a", "c-3:/c"))
+    own.output("touch", "/a/file", options=volumes(f"{two}:/b", f"{one}:/a", f"{three}:/c"))
     assert [line.split() for line in own.call("volume", "ls").text.splitlines()[1:]] == [
-        ["local", "A_1"],
-        ["local", "b.2"],
-        ["local", "c-3"],
+        ["local", one],
+        ["local", two],
+        ["local", three],
     ]
-    assert own.call("volume", "ls", "-q").text.split() == ["A_1", "b.2", "c-3"]
-    result = own.call("volume", "rm", "c-3", "nonesuch", "A_1", "A_1")
-    assert (result.code, result.text.split()) == (1, ["c-3", "A_1"])
-    assert all("no such volume" in line and "b.2" in line for line in result.err.decode().splitlines())
-    assert own.call("volume", "ls", "-q").text == "b.2"
-    assert own.run("ls", "/a/file", options=volumes("A_1:/a")).code == 1
+    assert own.call("volume", "ls", "-q").text.split() == [one, two, three]
+    result = own.call("volume", "rm", three, "nonesuch", one, one)
+    assert (result.code, result.text.split()) == (1, [three, one])
+    assert all("no such volume" in line and two in line for line in result.err.decode().splitlines())
+    assert own.call("volume", "ls", "-q").text == two
+    assert own.run("ls", "/a/file", options=volumes(f"{one}:/a")).code == 1
     assert own.call("volume").code == 125
 
 
@@ -369,16 +437,16 @@ def test_a_volumes_name_cannot_reach_outside_the_store(runtime: Runtime, tmp_pat
     assert sorted((tmp_path / "state").rglob("*")) == before
 
 
-def test_a_volume_of_two_containers_at_once(runtime: Runtime, name: str) -> None:
+def test_a_volume_of_two_containers_at_once(runtime: Runtime, name: str, fresh: Fresh) -> None:
     """One reads what the other writes; neither end alone makes the volume free."""
-    script = "echo ready; read _; cat /d/file"
+    script, word = "echo ready; read _; cat /d/file", fresh.word()
     writer = runtime.start(
-        "sh", "-c", "echo mine > /d/file; echo ready; read _", options=["-i", "-v", f"{name}:/d"], stdin=-1
+        "sh", "-c", f"echo {word} > /d/file; echo ready; read _", options=["-i", "-v", f"{name}:/d"], stdin=-1
     )
     assert writer.line() == "ready"
     reader = runtime.start("sh", "-c", script, options=["-i", "-v", f"{name}:/d:ro"], stdin=-1)
     assert reader.line() == "ready"
-    for each, seen in ((reader, "mine"), (writer, "")):
+    for each, seen in ((reader, word), (writer, "")):
         said = runtime.refusal(runtime.call("volume", "rm", name), 2 if runtime.podman else 1)
         assert name in said and ("in use" in said or "being used" in said)
         assert each.end(b"\n").text == seen
@@ -456,9 +524,10 @@ def test_the_filling_of_a_volume_fails_at_any_call(runtime: Runtime, tmp_path: P
     assert list((tmp_path / "state/tmp").iterdir()) == []
 
 
-def test_a_read_only_volume_at_etc(runtime: Runtime, source: Path) -> None:
+def test_a_read_only_volume_at_etc(runtime: Runtime, source: Path, fresh: Fresh) -> None:
     """The names that the runtime gives a container find no place there, and that is no failure."""
-    (source / "file").write_text("mine")
+    word = fresh.word()
+    (source / "file").write_text(word)
     if not runtime.podman:  # which fails
-        assert runtime.output("cat", "/etc/file", options=volumes(f"{source}:/etc:ro")) == "mine"
-    assert contents(source) == {"file": "mine"}
+        assert runtime.output("cat", "/etc/file", options=volumes(f"{source}:/etc:ro")) == word
+    assert contents(source) == {"file": word}

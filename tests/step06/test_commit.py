@@ -18,9 +18,10 @@ import pytest
 
 from tests.support import host, image, oracle, strace
 from tests.support.faults import REASONS, can_fail, failed_well, recorded, sample, store_is_whole
+from tests.support.fresh import Fresh
 from tests.support.image import Member, file, folder, hard, link
 from tests.support.runtime import Missing, Result, Runtime, Started, Word
-from tests.support.store import imported, shell
+from tests.support.store import imported, named, shell
 from tests.support.terminal import Terminal
 from tests.support.tree import Entry, inside, seen
 
@@ -127,12 +128,13 @@ def changed_image(runtime: Runtime, tmp_path: Path) -> Runtime:
 # ---- what is kept, and what is not -----------------------------------------------------------------------------------
 
 
-def test_the_image_has_the_containers_files(runtime: Runtime, tmp_path: Path) -> None:
+def test_the_image_has_the_containers_files(runtime: Runtime, tmp_path: Path, fresh: Fresh) -> None:
     """What was deleted is gone, what is mounted is left out, and a new container finds the rest."""
+    word = fresh.word()
     own = imported(runtime, tmp_path, [*shell(), folder("old"), file("old/one", b"1"), file("two", b"2")])
     (tmp_path / "here/volume").mkdir()
     (tmp_path / "here/volume/secret").write_text("of the host")
-    script = "rm /two; rm -r /old; mkdir /old; echo 3 > /old/three; echo x > /dev/shm/x"
+    script = f"rm /two; rm -r /old; mkdir /old; echo {word} > /old/three; echo x > /dev/shm/x"
     with box(own, script, options=("-v", f"{tmp_path}/here/volume:/mnt/volume")) as container:
         made = f"made-{os.urandom(4).hex()}"
         result = own.call("commit", "-q", container.id[:10], made)
@@ -142,11 +144,72 @@ def test_the_image_has_the_containers_files(runtime: Runtime, tmp_path: Path) ->
         found = new.output(
             "sh", "-c", "echo /two /old/* /mnt/volume/* /dev/shm/*; cat /old/three; ls /mnt /proc/self/fd"
         )
-    assert found.split()[:5] == ["/two", "/old/three", "/mnt/volume/*", "/dev/shm/*", "3"]
+    assert found.split()[:5] == ["/two", "/old/three", "/mnt/volume/*", "/dev/shm/*", word]
     assert "volume" in found.split()[5:]
     shutil.rmtree(tmp_path / "here/volume")
     if runtime.podman:
         assert own.call("rmi", made).code == 0
+
+
+def test_modes_links_and_times_are_kept(runtime: Runtime, tmp_path: Path, fresh: Fresh) -> None:
+    """And owners, as far as there are several; of what the image had and of what the container made."""
+    mode, time, name = f"{fresh.number(0o400, 0o777):o}", f"{fresh.number(10**9, 2 * 10**9)}", f"made-{fresh.word()}"
+    own = imported(runtime, tmp_path, [*image.busybox(), file("data/old", b"old"), file("data/kept", b"kept")])
+    script = f"cd /data; chmod {mode} old; echo new > new; ln new same; ln -s old link; touch -d @{time} new"
+    with box(own, script) as container:
+        result = own.call("commit", "-q", container.id, name)
+        assert result.code == 0, result.err
+        assert container.answers()
+    look = "cd /data; stat -c '%n %a %h' old kept; readlink link; stat -c '%Y %h' new same; cat new"
+    found = replace(own, image=name).output("sh", "-c", look)
+    assert found.splitlines() == [f"old {mode} 1", "kept 644 1", "old", f"{time} 2", f"{time} 2", "new"]
+    assert runtime.podman or own.call("images", "-q").text.count("\n") == 1
+    assert own.call("rmi", name).code == 0
+
+
+def test_the_container_goes_on(runtime: Runtime, tmp_path: Path, fresh: Fresh) -> None:
+    """What it writes afterwards is in the next image, not in the one before."""
+    own, words, names = imported(runtime, tmp_path, shell()), [fresh.word(), fresh.word()], [fresh.word(), fresh.word()]
+    started = own.start(
+        "sh", "-c", "echo $HOSTNAME; while read word; do echo $word >> /log; echo $word; done", options=["-i"], stdin=-1
+    )
+    id = started.line()
+    assert started.stdin
+    for word, name in zip(words, names, strict=True):
+        started.stdin.write(f"{word}\n".encode())
+        started.stdin.flush()
+        assert started.line() == word
+        assert own.call("commit", "-q", id, name).code == 0
+    assert started.end(b"").code == 0
+    assert [replace(own, image=name).output("cat", "/log").split() for name in names] == [words[:1], words]
+    assert own.call("rmi", *names).code == 0
+
+
+@OURS
+@pytest.mark.parametrize("ending", [".tar", ".tar.gz", ".tar.zst"])
+def test_an_archive_that_is_imported_again(runtime: Runtime, tmp_path: Path, ending: str, fresh: Fresh) -> None:
+    own, word, name = imported(runtime, tmp_path, [*shell(), file("gone", b"x")]), fresh.word(), fresh.word()
+    archive = tmp_path / f"tmp/out{ending}"
+    with box(own, f"/bin/busybox rm /gone; mkdir /made; echo {word} > /made/file") as container:
+        assert own.call("commit", container.id, "-o", str(archive)).code == 0
+    start = archive.read_bytes()[:4]
+    assert (start[:2] == b"\x1f\x8b", start == b"\x28\xb5\x2f\xfd") == (ending == ".tar.gz", ending == ".tar.zst")
+    assert own.call("import", str(archive), name).code == 0
+    assert replace(own, image=name).output("sh", "-c", "cat /made/file; ls /gone 2>/dev/null; true") == word
+    archive.unlink()
+
+
+@OURS
+def test_images_of_images(runtime: Runtime, tmp_path: Path, fresh: Fresh) -> None:
+    """Each stands alone: those that it was made of are removed."""
+    own, words = imported(runtime, tmp_path, shell()), [fresh.word() for _ in range(3)]
+    for word in words:
+        with box(own, f"echo {word} >> /log") as container:
+            assert own.call("commit", "-q", container.id, word).code == 0
+        assert own.image and own.call("rmi", own.image).code == 0
+        own = replace(own, image=word)
+    assert own.output("cat", "/log").split() == words
+    assert [f"{words[-1]}:latest"] == [*named(own)]
 
 
 @OURS

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import host, image
+from tests.support.fresh import Fresh
 from tests.support.image import file, folder
 from tests.support.runtime import Result, Runtime
 from tests.support.store import import_tiny, imported, left, named, own_store, shell, sheltered, table, tiny
@@ -61,10 +62,10 @@ BAD += [
 ]
 
 
-def test_good_names(runtime: Runtime, tmp_path: Path) -> None:
+def test_good_names(runtime: Runtime, tmp_path: Path, fresh: Fresh) -> None:
     """As Docker writes them: lower case words joined by one of `.` `_` `__` `-`…, with slashes between, and a tag."""
     own = own_store(runtime, tmp_path)
-    names = [*GOOD, "n" * 240, f"app:{'t' * 128}"]
+    names = [*GOOD, "n" * 240, f"app:{'t' * 128}", f"{fresh.word()}/{fresh.word()}:{fresh.word()}"]
     for name in names:
         import_tiny(own, name)
     if not runtime.podman:  # which writes localhost/ before them
@@ -103,16 +104,17 @@ def test_a_name_cannot_reach_outside_the_store(runtime: Runtime, tmp_path: Path,
 
 
 @OURS
-def test_images_in_a_pipe(runtime: Runtime, tmp_path: Path) -> None:
+def test_images_in_a_pipe(runtime: Runtime, tmp_path: Path, fresh: Fresh) -> None:
     """Plain columns, nothing cut, newest first; the image whose name was given away has none."""
     own = own_store(runtime, tmp_path)
     assert own.call("images").text.split() == ["REPOSITORY", "TAG", "IMAGE", "ID", "CREATED", "SIZE"]
     assert own.call("images", "-q") == Result(0, b"", b"")
-    ids = [import_tiny(own, name) for name in ("one", "a-name-much-longer-than-any-column-of-a-table/of-80:v2", "one")]
+    one, long = fresh.word(), f"a-name-much-longer-than-any-column-of-a-table/of-{fresh.word()}"
+    ids = [import_tiny(own, name) for name in (one, f"{long}:v2", one)]
     assert all(re.fullmatch("[0-9a-f]{12}", id) for id in ids)
     assert [row[:3] for row in table(own)] == [
-        ["one", "latest", ids[2]],
-        ["a-name-much-longer-than-any-column-of-a-table/of-80", "v2", ids[1]],
+        [one, "latest", ids[2]],
+        [long, "v2", ids[1]],
         ["<none>", "<none>", ids[0]],
     ]
     assert all(re.fullmatch(r"\d+ seconds? ago", row[3]) and row[4] == "6B" for row in table(own))
@@ -153,11 +155,12 @@ def test_a_list_that_cannot_be_written(runtime: Runtime, tmp_path: Path) -> None
 # ---- which image is meant --------------------------------------------------------------------------------------------
 
 
-def test_run_by_name_by_id_and_by_the_ids_beginning(runtime: Runtime, tmp_path: Path) -> None:
-    own = imported(runtime, tmp_path, shell())
+def test_run_by_name_by_id_and_by_the_ids_beginning(runtime: Runtime, tmp_path: Path, fresh: Fresh) -> None:
+    word = fresh.word()
+    own = imported(runtime, tmp_path, [*shell(), file("word", word.encode())])
     (id,) = {*own.call("images", "-q", *([own.image] if runtime.podman and own.image else [])).text.split()}
     for reference in (own.image, f"{own.image}:latest", id, id[:6]):
-        assert replace(own, image=reference).output("echo", "hi") == "hi"
+        assert replace(own, image=reference).output("cat", "/word") == word
 
 
 @OURS
@@ -196,31 +199,33 @@ def test_an_image_that_is_not_there(runtime: Runtime, tmp_path: Path) -> None:
 
 
 @OURS
-def test_run_without_a_command_begins_a_shell(runtime: Runtime, tmp_path: Path) -> None:
+def test_run_without_a_command_begins_a_shell(runtime: Runtime, tmp_path: Path, fresh: Fresh) -> None:
     """Podman too needs to be told when the image, imported from a tar, does not say."""
     own = imported(runtime, tmp_path, shell())
-    assert own.run(options=["-i"], input=b"echo hi from $0").text == "hi from sh"
+    word = fresh.word()
+    assert own.run(options=["-i"], input=f"echo {word} from $0".encode()).text == f"{word} from sh"
 
 
 # ---- rmi -------------------------------------------------------------------------------------------------------------
 
 
 @OURS
-def test_rmi_does_what_it_can(runtime: Runtime, tmp_path: Path) -> None:
+def test_rmi_does_what_it_can(runtime: Runtime, tmp_path: Path, fresh: Fresh) -> None:
     own = own_store(runtime, tmp_path)
-    one, two = import_tiny(own, "one"), import_tiny(own, "two")
-    result = own.call("rmi", "one", "nonesuch", two[:7])
+    first, second = fresh.word(), fresh.word()
+    one, two = import_tiny(own, first), import_tiny(own, second)
+    result = own.call("rmi", first, "nonesuch", two[:7])
     assert result.out.decode().splitlines() == [
-        "Untagged: one:latest",
+        f"Untagged: {first}:latest",
         f"Deleted: {one}",
-        "Untagged: two:latest",
+        f"Untagged: {second}:latest",
         f"Deleted: {two}",
     ]
     assert "nonesuch" in own.refusal(result, 1)
     assert own.call("images", "-q").out == b""
 
 
-def test_an_image_in_use_is_not_removed(runtime: Runtime, tmp_path: Path) -> None:
+def test_an_image_in_use_is_not_removed(runtime: Runtime, tmp_path: Path, fresh: Fresh) -> None:
     own = imported(runtime, tmp_path, shell())
     assert own.image
     running = [own.start("sh", "-c", "echo ready; cat", options=["-i"], stdin=-1) for _ in range(2)]
@@ -228,7 +233,8 @@ def test_an_image_in_use_is_not_removed(runtime: Runtime, tmp_path: Path) -> Non
     for started in running:
         said = own.refusal(own.call("rmi", own.image), 2 if runtime.podman else 1)
         assert "in use" in said and (own.image in said or runtime.podman)
-        assert own.output("echo", "hi") == "hi"
+        word = fresh.word()
+        assert own.output("echo", word) == word
         assert started.end(b"").code == 0
     assert own.call("rmi", own.image).code == 0
     assert own.image not in own.call("images").text
@@ -251,19 +257,20 @@ def test_the_container_was_killed_so_its_image_is_free(runtime: Runtime, tmp_pat
 
 
 @OURS
-def test_a_name_given_to_another_image_while_a_container_runs(runtime: Runtime, tmp_path: Path) -> None:
+def test_a_name_given_to_another_image_while_a_container_runs(runtime: Runtime, tmp_path: Path, fresh: Fresh) -> None:
     """The container keeps the files that it began with, and those stay as long as it does."""
-    own = imported(runtime, tmp_path, [*shell(), file("which", b"old")])
+    before, after = fresh.word(), fresh.word()
+    own = imported(runtime, tmp_path, [*shell(), file("which", before.encode())])
     assert own.image
     (old,) = named(own).values()
     running = own.start("sh", "-c", "echo ready; read _; cat /which", options=["-i"], stdin=-1)
     assert running.line() == "ready"
-    image.write(tmp_path / "image.tar", [*shell(), file("which", b"new")])
+    image.write(tmp_path / "image.tar", [*shell(), file("which", after.encode())])
     new = own.call("import", str(tmp_path / "image.tar"), own.image).text
-    assert own.output("cat", "/which") == "new"
+    assert own.output("cat", "/which") == after
     assert own.call("images", "-q").text.split() == [new, old]
     assert old in own.refusal(own.call("rmi", old), 1)
-    assert running.end(b"\n").text == "old"
+    assert running.end(b"\n").text == before
     assert own.call("rmi", old).text == f"Deleted: {old}"
 
 

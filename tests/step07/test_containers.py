@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import host
+from tests.support.fresh import Fresh
 from tests.support.runtime import Runtime
 
 PATIENT = ("sh", "-c", "trap 'echo asked; exit 5' TERM; echo ready; while :; do sleep 0.05; done")
@@ -31,18 +32,21 @@ def runs(runtime: Runtime, container: str) -> bool:
 # ---- stop and kill ---------------------------------------------------------------------------------------------------
 
 
-def test_stop_asks(runtime: Runtime) -> None:
-    container = runtime.detach(*PATIENT, options=["--name", "asked"])
+def test_stop_asks(runtime: Runtime, fresh: Fresh) -> None:
+    name, word, code = fresh.word(), fresh.word(), fresh.number(1, 124)
+    script = f"trap 'echo {word}; exit {code}' TERM; echo ready; while :; do sleep 0.05; done"
+    container = runtime.detach("sh", "-c", script, options=["--name", name])
     ready(runtime, container)
-    assert runtime.says("stop", "asked") == "asked"
-    assert runtime.says("logs", container).split() == ["ready", "asked"]
-    assert ended(runtime, container) == 5
+    assert runtime.says("stop", name) == name
+    assert runtime.says("logs", container).split() == ["ready", word]
+    assert ended(runtime, container) == code
     assert runtime.says("stop", container) == container  # it is what was wanted
 
 
 def test_stop_kills_who_does_not_listen(runtime: Runtime) -> None:
     container = runtime.detach(*DEAF)
     ready(runtime, container)
+    assert host.contained()
     runtime.says("stop", "-t", "1", container)
     assert ended(runtime, container) == 137
     assert not host.contained()
@@ -53,6 +57,7 @@ def test_kill(runtime: Runtime) -> None:
     deaf, patient = runtime.detach(*DEAF), runtime.detach(*PATIENT)
     ready(runtime, patient)
     ready(runtime, deaf)
+    assert len([process for process in host.contained() if process.inner_pids() == [1]]) == 2
     runtime.says("kill", "-s", "TERM", deaf)
     assert runtime.says("kill", deaf) == deaf
     assert ended(runtime, deaf) == 137
@@ -66,13 +71,14 @@ def test_kill(runtime: Runtime) -> None:
 
 
 @pytest.mark.ours_alone("each signal by all of its names is no matter of Podman's")
-def test_signals_by_name_and_number(runtime: Runtime) -> None:
-    script = 'for s in USR1 USR2 HUP; do trap "echo $s" $s; done; echo ready; while :; do sleep 0.05; done'
+def test_signals_by_name_and_number(runtime: Runtime, fresh: Fresh) -> None:
+    got = fresh.word()
+    script = f'for s in USR1 USR2 HUP; do trap "echo {got} $s" $s; done; echo ready; while :; do sleep 0.05; done'
     container = runtime.detach("sh", "-c", script)
     ready(runtime, container)
     for word, name in (("USR1", "USR1"), ("SIGUSR2", "USR2"), (str(signal.SIGHUP.value), "HUP")):
         runtime.says("kill", "-s", word, container)
-        arrived(runtime, container, name)
+        arrived(runtime, container, f"{got} {name}")
 
 
 def arrived(runtime: Runtime, container: str, name: str) -> None:
@@ -130,14 +136,15 @@ def test_real_time_signals(runtime: Runtime) -> None:
 # ---- rm --------------------------------------------------------------------------------------------------------------
 
 
-def test_rm(runtime: Runtime) -> None:
-    running, ended = runtime.detach("sleep", "60", options=["--name", "lasting"]), runtime.detach("true")
+def test_rm(runtime: Runtime, fresh: Fresh) -> None:
+    lasting = fresh.word()
+    running, ended = runtime.detach("sleep", "60", options=["--name", lasting]), runtime.detach("true")
     runtime.says("wait", ended)
-    assert runtime.call("rm", "lasting").code != 0
+    assert runtime.call("rm", lasting).code != 0
     assert runs(runtime, running)
     assert runtime.says("rm", "-v", ended) == ended
     by_force = ["-f", "-t", "0"] if runtime.podman else ["-f"]
-    assert runtime.says("rm", *by_force, "lasting") == "lasting"
+    assert runtime.says("rm", *by_force, lasting) == lasting
     assert runtime.says("ps", "-aq") == ""
     assert not host.contained()
 
@@ -168,16 +175,17 @@ def test_rm_leaves_nothing(runtime: Runtime) -> None:
 
 
 @pytest.mark.ours_alone("Podman is stopped by the first word that it does not know")
-def test_several_at_once(runtime: Runtime) -> None:
+def test_several_at_once(runtime: Runtime, fresh: Fresh) -> None:
     """All that can be done is done, and each that cannot is told of in one line."""
-    one, two = runtime.detach(*PATIENT, options=["--name", "one"]), runtime.detach(*PATIENT)
+    name = fresh.word()
+    one, two = runtime.detach(*PATIENT, options=["--name", name]), runtime.detach(*PATIENT)
     ready(runtime, one)
     ready(runtime, two)
     for command, words, out in (
-        ("stop", ["one", "no-such", "", two[:11], "../one"], f"one\n{two[:11]}"),
-        ("wait", ["one", "no-such", "", two[:11], "../one"], "5\n5"),
-        ("kill", ["one", "no-such", two], ""),
-        ("rm", ["one", "no-such", "", two, "../one"], f"one\n{two}"),
+        ("stop", [name, "no-such", "", two[:11], f"../{name}"], f"{name}\n{two[:11]}"),
+        ("wait", [name, "no-such", "", two[:11], f"../{name}"], "5\n5"),
+        ("kill", [name, "no-such", two], ""),
+        ("rm", [name, "no-such", "", two, f"../{name}"], f"{name}\n{two}"),
     ):
         result = runtime.call(command, *words)
         complaints = result.err.decode().splitlines()
@@ -189,6 +197,14 @@ def test_several_at_once(runtime: Runtime) -> None:
 
 
 # ---- wait ------------------------------------------------------------------------------------------------------------
+
+
+def test_wait_tells_the_exit_code(runtime: Runtime, fresh: Fresh) -> None:
+    """Of several, in their order, whether they have ended or not."""
+    codes = [fresh.number(0, 124) for _ in range(3)]
+    containers = [runtime.detach("sh", "-c", f"sleep 0.{n}; exit {code}") for n, code in enumerate(codes)]
+    assert runtime.says("wait", containers[0]) == f"{codes[0]}"
+    assert runtime.says("wait", *reversed(containers)).split() == [f"{code}" for code in reversed(codes)]
 
 
 def test_wait(runtime: Runtime) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support import host
+from tests.support.fresh import Fresh
 from tests.support.runtime import Result, Runtime
 
 OURS = pytest.mark.ours_alone("how ours looks after its containers")
@@ -48,37 +49,39 @@ def monitors() -> list[host.Process]:
 
 def nothing_kept(runtime: Runtime) -> None:
     """No record, name or half-made thing is in the store."""
-    left = [path for folder in ("containers", "tmp") for path in (store(runtime) / folder).iterdir()]
+    left = [path for folder in ("containers", "tmp") for path in store(runtime).glob(f"{folder}/*")]
     assert left == []
 
 
 # ---- run -d ----------------------------------------------------------------------------------------------------------
 
 
-def test_it_goes_on_in_the_background(runtime: Runtime) -> None:
+def test_it_goes_on_in_the_background(runtime: Runtime, fresh: Fresh) -> None:
     """`run` has printed the id, and let go of both pipes (else there would be no result); the container runs."""
-    container = runtime.detach("sh", "-c", "echo out; echo error >&2; exec sleep 60", options=["--name", "lasting"])
+    name = fresh.word()
+    container = runtime.detach("sh", "-c", "echo out; echo error >&2; exec sleep 60", options=["--name", name])
     assert re.fullmatch("[0-9a-f]{12}|[0-9a-f]{64}", container)
     assert container.startswith(runtime.says("ps", "-q"))
-    assert status(runtime, "lasting").startswith("Up ")
-    assert rows(runtime)["lasting"][0] == container[:12]
+    assert status(runtime, name).startswith("Up ")
+    assert rows(runtime)[name][0] == container[:12]
     process = host.init()
     assert os.getsid(process.pid) == process.pid
     process.signal(signal.SIGKILL)
-    assert runtime.says("wait", "lasting") == "137"
+    assert runtime.says("wait", name) == "137"
     assert rows(runtime) == {}
-    assert re.match(r"Exited \(137\) .* ago", status(runtime, "lasting"))
+    assert re.match(r"Exited \(137\) .* ago", status(runtime, name))
     assert runtime.call("logs", container).code == 0
     runtime.says("rm", container)
     assert rows(runtime, "-a") == {}
 
 
-@pytest.mark.parametrize(("command", "code"), [("no-such-command", 127), ("/etc/passwd", 126)])
-def test_a_command_that_cannot_be_executed(runtime: Runtime, command: str, code: int) -> None:
+@pytest.mark.parametrize(("command", "code"), [("no-such-{}", 127), ("/etc/passwd", 126)])
+def test_a_command_that_cannot_be_executed(runtime: Runtime, command: str, code: int, fresh: Fresh) -> None:
+    command = command.format(fresh.word())
     words = runtime.words([command], ["-d", "--name", "wrong"], keep=True)
     result = runtime.popen(words).end()
     assert result.out == b""
-    runtime.refusal(result, code)
+    assert command in runtime.refusal(result, code)
     if runtime.podman:  # which keeps a record of it
         runtime.says("rm", "wrong")
     else:
@@ -180,27 +183,30 @@ def open_files(pid: int) -> str:
 # ---- names and records -----------------------------------------------------------------------------------------------
 
 
-def test_names(runtime: Runtime) -> None:
+def test_names(runtime: Runtime, fresh: Fresh) -> None:
     """Given or generated, they are unique as long as the record is there, whether the container runs or not."""
-    one, two = runtime.detach("true", options=["--name", "Web_1.a-b"]), runtime.detach("sleep", "60")
-    assert runtime.says("wait", "Web_1.a-b") == "0"
-    (generated,) = {*rows(runtime, "-a")} - {"Web_1.a-b"}
+    name, word = f"Web_1.{fresh.word()}-b", fresh.word()
+    one, two = runtime.detach("true", options=["--name", name]), runtime.detach("sleep", "60")
+    assert runtime.says("wait", name) == "0"
+    (generated,) = {*rows(runtime, "-a")} - {name}
     assert re.fullmatch("[a-z]+_[a-z]+", generated)
-    for taken in ("Web_1.a-b", generated):
+    for taken in (name, generated):
         for how in ([], ["-d"]):
             runtime.refusal(runtime.popen(runtime.words(["true"], [*how, "--name", taken])).end())
     runtime.says("rm", one)
-    assert runtime.output("echo", "again", options=["--name", "Web_1.a-b"]) == "again"
+    assert runtime.output("echo", word, options=["--name", name]) == word
     assert two.startswith(runtime.says("ps", "-aq"))
 
 
-def test_a_record_stays_unless_rm_is_given(runtime: Runtime) -> None:
+def test_a_record_stays_unless_rm_is_given(runtime: Runtime, fresh: Fresh) -> None:
     """In the foreground too."""
-    result = runtime.popen(runtime.words(["sh", "-c", "echo out; exit 3"], ["--name", "kept"], keep=True)).end()
+    word, code = fresh.word(), fresh.number(1, 124)
+    script = f"echo {word}; exit {code}"
+    result = runtime.popen(runtime.words(["sh", "-c", script], ["--name", "kept"], keep=True)).end()
     runtime.kept.append("kept")
-    assert (result.code, result.out) == (3, b"out\n")
-    assert status(runtime, "kept").startswith("Exited (3) ")
-    assert runtime.says("logs", "kept") == "out"
+    assert (result.code, result.text) == (code, word)
+    assert status(runtime, "kept").startswith(f"Exited ({code}) ")
+    assert runtime.says("logs", "kept") == word
     assert runtime.run("false", options=["--name", "gone"]).code == 1
     passing = runtime.detach("true", options=["--rm"])
     host.wait_until(lambda: runtime.call("logs", passing).code != 0, "its record is gone")
@@ -208,21 +214,22 @@ def test_a_record_stays_unless_rm_is_given(runtime: Runtime) -> None:
 
 
 @OURS
-def test_in_a_pipe_nothing_is_cut(runtime: Runtime) -> None:
-    long = "x" * 300
-    runtime.detach("echo", long, "two words", "line\nbreak", options=["--name", "y" * 100])
+def test_in_a_pipe_nothing_is_cut(runtime: Runtime, fresh: Fresh) -> None:
+    long, name = fresh.word() * 30, fresh.word() * 10
+    runtime.detach("echo", long, "two words", "line\nbreak", options=["--name", name])
     (line,) = runtime.says("ps", "-a").splitlines()[1:]
     assert f"echo {long} 'two words'" in line
-    assert line.endswith("y" * 100)
+    assert line.endswith(name)
 
 
-def test_what_a_container_that_has_ended_still_uses(runtime: Runtime) -> None:
+def test_what_a_container_that_has_ended_still_uses(runtime: Runtime, fresh: Fresh) -> None:
     """Its layer can be committed, its image and its volume not be removed."""
-    container = runtime.detach("sh", "-c", "echo kept > /file", options=["-v", "held:/data"])
+    word = fresh.word()
+    container = runtime.detach("sh", "-c", f"echo {word} > /file", options=["-v", "held:/data"])
     runtime.says("wait", container)
     runtime.says("commit", "-q", container, "made-of-it")
     image, runtime.image = runtime.image, "made-of-it"
-    assert runtime.output("cat", "/file") == "kept"
+    assert runtime.output("cat", "/file") == word
     runtime.image = image
     runtime.says("rmi", "made-of-it")
     assert runtime.call("rmi", "test").code != 0

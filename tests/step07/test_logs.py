@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import host
+from tests.support.fresh import Fresh
 from tests.support.runtime import Runtime
 
 TALKS = ("sh", "-c", "trap 'echo two; exit' TERM; echo one; while :; do sleep 0.05; done")
@@ -25,21 +26,25 @@ def log(runtime: Runtime, *command: str) -> str:
 # ---- nothing is lost -------------------------------------------------------------------------------------------------
 
 
-def test_up_to_the_last_byte(runtime: Runtime) -> None:
+def test_up_to_the_last_byte(runtime: Runtime, fresh: Fresh) -> None:
     """More than a pipe holds, every byte that there is, no newline at the end, and then death at once."""
-    script = "import os; os.write(1, bytes(range(256)) * 1200); os._exit(3)"
+    first = fresh.number(1, 255)
+    script = f"import os; os.write(1, bytes((n + {first}) % 256 for n in range(300_000))); os._exit(3)"
     container = log(runtime, "python3", "-I", "-S", "-c", script)
-    assert runtime.call("logs", container).out == bytes(range(256)) * 1200
+    assert runtime.call("logs", container).out == bytes((n + first) % 256 for n in range(300_000))
 
 
-def test_errors_apart_and_in_order(runtime: Runtime) -> None:
+def test_errors_apart_and_in_order(runtime: Runtime, fresh: Fresh) -> None:
     """What the command wrote to standard error, `logs` writes there too; read together, all is in the right order."""
-    script = "echo one; sleep 0.2; echo two >&2; sleep 0.2; printf thr; sleep 0.2; echo four >&2; sleep 0.2; echo ee"
+    one, two = fresh.word(), fresh.word()
+    script = (
+        f"echo {one}; sleep 0.2; echo {two} >&2; sleep 0.2; printf thr; sleep 0.2; echo four >&2; sleep 0.2; echo ee"
+    )
     container = log(runtime, "sh", "-c", script)
     apart = runtime.call("logs", container)
-    assert (apart.out, apart.err) == (b"one\nthree\n", b"two\nfour\n")
+    assert (apart.out.decode(), apart.err.decode()) == (f"{one}\nthree\n", f"{two}\nfour\n")
     together = runtime.popen([*runtime.command, "logs", container], stderr=subprocess.STDOUT).end()
-    assert together.out == b"one\ntwo\nthrfour\nee\n"
+    assert together.out.decode() == f"{one}\n{two}\nthrfour\nee\n"
 
 
 @pytest.mark.ours_alone("Podman joins nothing in the foreground: it relays each stream by itself")
@@ -137,10 +142,11 @@ def test_a_full_disk(runtime: Runtime, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["\n", ""], ids=["a newline at the end", "none"])
-def test_tail(runtime: Runtime, end: str) -> None:
-    container = log(runtime, "printf", f"one\n\nthree\nfour{end}")
-    whole = f"one\n\nthree\nfour{end}"
-    for number, part in (("0", ""), ("1", "four"), ("3", "\nthree\nfour"), ("9", "one\n\nthree\nfour")):
+def test_tail(runtime: Runtime, end: str, fresh: Fresh) -> None:
+    one, three, four = fresh.word(), fresh.word(), fresh.word()
+    whole = f"{one}\n\n{three}\n{four}{end}"
+    container = log(runtime, "printf", whole)
+    for number, part in (("0", ""), ("1", four), ("3", f"\n{three}\n{four}"), ("9", f"{one}\n\n{three}\n{four}")):
         shown = runtime.call("logs", "--tail", number, container).out.decode()
         assert shown.removesuffix("\n") == part, number
         if runtime.podman:
@@ -169,13 +175,13 @@ def test_the_tail_of_a_large_log(runtime: Runtime) -> None:
     assert int(count.split()[1]) < 100e6
 
 
-def test_timestamps(runtime: Runtime) -> None:
-    began = time.time()
-    container = log(runtime, "sh", "-c", "echo one; sleep 1.1; echo two; printf three")
+def test_timestamps(runtime: Runtime, fresh: Fresh) -> None:
+    began, words = time.time(), (fresh.word(), fresh.word(), fresh.word())
+    container = log(runtime, "sh", "-c", "echo $0; sleep 1.1; echo $1; printf $2", *words)
     times, lines = zip(
         *(line.split(" ", 1) for line in runtime.says("logs", "-t", container).splitlines()), strict=True
     )
-    assert lines == ("one", "two", "three")
+    assert lines == words
     found = [re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)(Z|[+-]\d\d:\d\d)", each) for each in times]
     assert all(found)
     first, second, third = ([*map(str, each.groups())] for each in found if each)
@@ -189,16 +195,18 @@ def test_timestamps(runtime: Runtime) -> None:
 
 
 @pytest.mark.ours_alone("Podman learns of the end from its events, which are switched off here")
-def test_follow(runtime: Runtime) -> None:
+def test_follow(runtime: Runtime, fresh: Fresh) -> None:
     """What comes later is shown when it comes, and the end of the container is the end."""
-    container = runtime.detach(*TALKS, options=["--rm"])
+    one, two, early = fresh.word(), fresh.word(), fresh.word()
+    script = f"trap 'echo {two}; exit' TERM; echo {one}; while :; do sleep 0.05; done"
+    container = runtime.detach("sh", "-c", script, options=["--rm"])
     following = runtime.popen([*runtime.command, "logs", "-f", container])
-    assert following.line() == "one"
+    assert following.line() == one
     runtime.says("stop", container)
     result = following.end()
-    assert (result.code, result.out) == (0, b"two\n")
-    ended = log(runtime, "echo", "early")
-    assert runtime.says("logs", "--follow", ended) == "early"
+    assert (result.code, result.text) == (0, two)
+    ended = log(runtime, "echo", early)
+    assert runtime.says("logs", "--follow", ended) == early
 
 
 @pytest.mark.ours_alone("Podman's would end for another reason")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.support import host, strace
 from tests.support.background import WAITING, background, output
 from tests.support.explain import agree, events, explained, store
 from tests.support.faults import REASONS, can_fail, failed_well, recorded, sample
+from tests.support.fresh import Fresh
 from tests.support.host import capabilities
 from tests.support.runtime import Result, Runtime, Started, Word, probe
 from tests.support.terminal import Terminal, sane, sleeping
@@ -49,20 +51,21 @@ def alone(name: str = "tail") -> None:
 # ---- where it is placed ----------------------------------------------------------------------------------------------
 
 
-def test_as_its_own_processes_see_it(runtime: Runtime) -> None:
+def test_as_its_own_processes_see_it(runtime: Runtime, fresh: Fresh) -> None:
     """In its namespaces, cgroup and root, with its capabilities; but PID 1 is not its parent: nobody in there is."""
     script = """
         for name in cgroup ipc mnt net pid user uts; do readlink /proc/$1/ns/$name; done
         cat /proc/$1/cgroup; stat -L -c %d:%i /proc/$1/root/ /proc/$1/cwd/; grep -e ^Cap -e ^Sig /proc/$1/status
     """
-    with background(runtime, "sleep", "600", options=["--hostname", "box"]) as name:
+    hostname = fresh.word()
+    with background(runtime, "sleep", "600", options=["--hostname", hostname]) as name:
         of_exec, of_init = (output(runtime, name, "sh", "-c", script, "sh", pid) for pid in ("self", "1"))
         lines = [line for line in of_exec.splitlines() if not line.startswith(("SigQ", "SigBlk", "SigCgt"))]
         assert lines == [line for line in of_init.splitlines() if not line.startswith(("SigQ", "SigBlk", "SigCgt"))]
         assert len(lines) > 20
         assert os.readlink("/proc/self/ns/pid") not in lines
         assert capabilities(of_exec)["Eff"] == capabilities(of_init)["Eff"]
-        assert output(runtime, name, "hostname") == "box"
+        assert output(runtime, name, "hostname") == hostname
         script = "grep ^PPid /proc/self/status; (sleep 600 >/dev/null 2>&1 & echo $!)"
         parent, orphan = output(
             runtime, name, "sh", "-c", f"exec 3</proc/$$/status; grep ^PPid <&3; {script}"
@@ -83,13 +86,15 @@ def test_outside_it_is_a_child_of_the_runtime(runtime: Runtime) -> None:
         alone()
 
 
-def test_nothing_of_the_caller_comes_along(runtime: Runtime, tmp_path: Path) -> None:
+def test_nothing_of_the_caller_comes_along(runtime: Runtime, tmp_path: Path, fresh: Fresh) -> None:
+    own = fresh.number(3, 900)
     folder = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
     try:
         with background(runtime, options=["--hostname", "box"]) as name:
             for options in ([], ["-i"], ["-t"]):
-                told = output(runtime, name, *probe("descriptors"), options=options, pass_fds=(folder,), cwd=tmp_path)
-                assert json.loads(told) == [0, 1, 2]
+                ask = (*probe("descriptors"), str(own))
+                told = output(runtime, name, *ask, options=options, pass_fds=(folder,), cwd=tmp_path)
+                assert json.loads(told) == [0, 1, 2, own]
             script = "umask; pwd; env; readlink /proc/self/cwd; cat"
             umask, cwd, *env = output(runtime, name, "sh", "-c", script, umask=0o077, input=b"typed").splitlines()
             assert (umask, cwd, env[-1]) == ("0022", "/", "/")
@@ -102,8 +107,9 @@ def test_nothing_of_the_caller_comes_along(runtime: Runtime, tmp_path: Path) -> 
 
 
 @pytest.mark.ours_alone("runc runs from a copy of itself, which may be seen")
-def test_nothing_of_the_host_is_seen_through_it(runtime: Runtime) -> None:
-    """CVE-2019-5736: what is not yet the container's program must not show who it is, what it has open, where it is."""
+def test_cve_2019_5736_nothing_of_the_host_is_seen_through_it(runtime: Runtime) -> None:
+    """What is not yet the container's program showed in /proc who it was: runc, open for writing by /proc/PID/exe; and
+    what it had open, a directory of the host's (CVE-2016-9962). Ours is undumpable before it comes in."""
     with background(runtime) as name:
         watch = start(runtime, name, *probe("exec_watch"))
         assert watch.line() == "ready"
@@ -113,6 +119,31 @@ def test_nothing_of_the_host_is_seen_through_it(runtime: Runtime) -> None:
         refused, reached = json.loads(watch.end().text)
         assert reached == []
         assert refused > 0, "it has seen none come"
+
+
+@ROOTS
+@pytest.mark.parametrize("trap", ["/proc/self/exe", "/proc/self/fd/0", "/proc/kmsg"])
+def test_cve_2019_5736_nothing_of_the_host_is_opened_for_it(runtime: Runtime, tmp_path: Path, trap: str) -> None:
+    """A container makes of its /dev/null a link to the one who opens it as standard input: the host's Python, what the
+    caller did not give (without -i), the kernel's log, which root alone may open. It is given the null device, or else
+    an empty pipe."""
+    (tmp_path / "secret").write_text("secret of the host")
+    with background(runtime) as name, (tmp_path / "secret").open() as secret:
+        output(runtime, name, "sh", "-c", f"rm /dev/null; ln -s {trap} /dev/null")
+        seen = output(runtime, name, "readlink", "/proc/self/fd/0", stdin=secret)
+        assert re.fullmatch(r"/dev/null|pipe:\[\d+\]", seen)
+
+
+@pytest.mark.ours_alone("another program, and no way to look into it")
+@pytest.mark.as_root("others may not look into an undumpable process, strace as little as the container")
+@pytest.mark.parametrize("options", [[], ["-t", "-u", "alice"]], ids=["", "-t"])
+def test_cve_2025_52881_nothing_is_written_to_proc(runtime: Runtime, trace: Path, options: list[str]) -> None:
+    """The container has had time to redirect paths of its /proc, as far as a container can. runc wrote labels there;
+    once ours has joined, it writes to no file of /proc or /sys. Its cgroup it has entered before."""
+    with background(runtime) as name:
+        words = [*runtime.command, "exec", *options, name, "true"]
+        assert runtime.popen(words, under=strace.recording(trace)).end().code == 0
+    assert [path for path in strace.opened_to_write(trace, "setns") if path.startswith(("/proc", "/sys"))] == []
 
 
 # ---- what it is given ------------------------------------------------------------------------------------------------
@@ -133,11 +164,12 @@ def test_user_and_directory(runtime: Runtime) -> None:
         assert output(runtime, name, "ls", "/").split().count("none") == 0
 
 
-def test_streams(runtime: Runtime) -> None:
+def test_streams(runtime: Runtime, fresh: Fresh) -> None:
+    typed, error, code = fresh.bytes(5000), fresh.word(), fresh.number(1, 124)
     with background(runtime) as name:
-        script = "cat; echo error >&2; exit 3"
-        result = runtime.call("exec", "-i", name, "sh", "-c", script, input=b"in\0\xff")
-        assert (result.code, result.out, result.err) == (3, b"in\0\xff", b"error\n")
+        script = f"cat; echo {error} >&2; exit {code}"
+        result = runtime.call("exec", "-i", name, "sh", "-c", script, input=typed)
+        assert (result.code, result.out, result.err.decode()) == (code, typed, f"{error}\n")
         assert runtime.call("exec", name, "cat", input=b"in") == Result(0, b"", b"")
         assert runtime.call("exec", name, "head", "-c", "3000000", "/dev/zero").out == bytes(3_000_000)
         if not runtime.podman:
@@ -163,11 +195,12 @@ def test_the_limits_count_it(runtime: Runtime) -> None:
 # ---- its end, and the container's ------------------------------------------------------------------------------------
 
 
-def test_exit_codes(runtime: Runtime) -> None:
+def test_exit_codes(runtime: Runtime, fresh: Fresh) -> None:
+    code, missing = fresh.number(1, 124), fresh.word()
     codes = {
         ("true",): 0,
-        ("sh", "-c", "exit 7"): 7,
-        ("no-such-command",): 127,
+        ("sh", "-c", f"exit {code}"): code,
+        (missing,): 127,
         ("/etc",): 126,
         ("sh", "-c", "kill -9 $$"): 137,
         ("sh", "-c", "kill -TERM $$"): 143,
@@ -175,7 +208,7 @@ def test_exit_codes(runtime: Runtime) -> None:
     with background(runtime) as name:
         found = {command: runtime.call("exec", name, *command) for command in codes}
         assert {command: result.code for command, result in found.items()} == codes
-        assert "no-such-command" in runtime.refusal(found["no-such-command",], 127)
+        assert missing in runtime.refusal(found[missing,], 127)
         assert "/etc" in runtime.refusal(found["/etc",], 126)
         assert runtime.call("exec", "--no-such-option", name, "true").code == 125
 
@@ -184,6 +217,7 @@ def test_it_ends_with_the_container_and_then_there_is_no_way_in(runtime: Runtime
     with background(runtime) as name:
         started = start(runtime, name, "sh", "-c", "trap '' TERM HUP; echo ready; while :; do sleep 0.1; done")
         assert started.line() == "ready"
+        assert len(host.contained()) >= 2
         assert runtime.call("kill", name).code == 0
         assert started.end().code == 137
         result = runtime.call("exec", name, "true")
@@ -212,14 +246,15 @@ def test_which_container(runtime: Runtime) -> None:
 
 @pytest.mark.ours_alone("Podman does not forward them")
 @pytest.mark.parametrize("name", ["TERM", "INT", "HUP", "USR1"])
-def test_signals_are_forwarded(runtime: Runtime, name: str) -> None:
+def test_signals_are_forwarded(runtime: Runtime, name: str, fresh: Fresh) -> None:
+    code = fresh.number(1, 100)
     with background(runtime) as box:
-        script = f"trap 'echo got {name}; exit 9' {name}; echo ready; while :; do sleep 0.1; done"
+        script = f"trap 'echo got {name}; exit {code}' {name}; echo ready; while :; do sleep 0.1; done"
         started = start(runtime, box, "sh", "-c", script)
         assert started.line() == "ready"
         started.send_signal(signal.Signals[f"SIG{name}"])
         result = started.end()
-        assert (result.code, result.text) == (9, f"got {name}")
+        assert (result.code, result.text) == (code, f"got {name}")
 
 
 @pytest.mark.ours_alone("what Podman has placed outlives it")
@@ -235,10 +270,11 @@ def test_it_ends_with_the_runtime_and_the_container_does_not(runtime: Runtime) -
 
 @pytest.mark.ours_alone("a measure of our own")
 @pytest.mark.as_root("as root is as good")
-def test_twenty_at_once(runtime: Runtime) -> None:
+def test_twenty_at_once(runtime: Runtime, fresh: Fresh) -> None:
     with background(runtime) as name:
-        started = [start(runtime, name, "sh", "-c", f"echo {number}; exit {number}") for number in range(20)]
-        assert [(each.code, each.text) for each in (one.end() for one in started)] == [(n, str(n)) for n in range(20)]
+        given = [(fresh.number(0, 124), fresh.word()) for _ in range(20)]
+        started = [start(runtime, name, "sh", "-c", f"echo {word}; exit {code}") for code, word in given]
+        assert [(each.code, each.text) for each in (one.end() for one in started)] == given
         alone()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support import host
+from tests.support.fresh import Fresh
 from tests.support.runtime import Runtime
 from tests.support.terminal import Terminal
 
@@ -29,12 +30,13 @@ def described(runtime: Runtime, container: str) -> Any:
     return found
 
 
-def test_inspect(runtime: Runtime) -> None:
-    container = runtime.detach(*PATIENT, options=["--name", "looked.at", "-w", "/tmp"])
+def test_inspect(runtime: Runtime, fresh: Fresh) -> None:
+    name = f"looked.{fresh.word()}"
+    container = runtime.detach(*PATIENT, options=["--name", name, "-w", "/tmp"])
     ready(runtime, container)
-    running = described(runtime, "looked.at")
+    running = described(runtime, name)
     assert running["Id"] == container
-    assert running["Name"] == "looked.at"
+    assert running["Name"] == name
     assert [running["Path"], *running["Args"]] == [*PATIENT]
     assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", running["Created"])
     state = running["State"]
@@ -47,23 +49,24 @@ def test_inspect(runtime: Runtime) -> None:
 
 @pytest.mark.ours_alone("our words for a machine without a cgroup")
 @pytest.mark.v2
-def test_stats(runtime: Runtime) -> None:
+def test_stats(runtime: Runtime, fresh: Fresh) -> None:
     limits = [] if runtime.rootless else ["-m", "64m"]
-    spinning = runtime.detach("sh", "-c", "while :; do :; done & wait", options=["--name", "spinning", *limits])
-    runtime.detach("sleep", "60", options=["--name", "idle"])
+    busy, idle = fresh.word(), fresh.word()
+    spinning = runtime.detach("sh", "-c", "while :; do :; done & wait", options=["--name", busy, *limits])
+    runtime.detach("sleep", "60", options=["--name", idle])
     lines = runtime.says("stats", "--no-stream").splitlines()
     cells = {row[1]: row for row in (re.split(r"   +", line) for line in lines)}
-    assert [*cells] == ["NAME", "idle", "spinning"]
+    assert [*cells] == ["NAME", idle, busy]
     assert cells["NAME"] == ["CONTAINER ID", "NAME", "CPU %", "MEM USAGE / LIMIT", "MEM %", "PIDS"]
-    assert cells["spinning"][0] == spinning
+    assert cells[busy][0] == spinning
     if runtime.rootless:
-        assert cells["spinning"][2] == "--" and cells["spinning"][5] == "--"
+        assert cells[busy][2] == "--" and cells[busy][5] == "--"
     else:
-        assert float(cells["spinning"][2].rstrip("%")) > float(cells["idle"][2].rstrip("%")) + 1
-        assert re.fullmatch(r"[\d.]+(k|M)?B / 67.1MB", cells["spinning"][3])
-        assert 0 < float(cells["spinning"][4].rstrip("%")) < 100
-        assert (cells["spinning"][5], cells["idle"][5]) == ("2", "1")
-    assert len(runtime.says("stats", "--no-stream", "idle").splitlines()) == 2
+        assert float(cells[busy][2].rstrip("%")) > float(cells[idle][2].rstrip("%")) + 1
+        assert re.fullmatch(r"[\d.]+(k|M)?B / 67.1MB", cells[busy][3])
+        assert 0 < float(cells[busy][4].rstrip("%")) < 100
+        assert (cells[busy][5], cells[idle][5]) == ("2", "1")
+    assert len(runtime.says("stats", "--no-stream", idle).splitlines()) == 2
     runtime.refusal(runtime.call("stats", "--no-stream", "no-such"), 1)
 
 
@@ -83,25 +86,26 @@ def test_stats_at_a_terminal(runtime: Runtime) -> None:
     runtime.says("kill", container)
 
 
-def test_filters(runtime: Runtime) -> None:
-    first = runtime.detach("sh", "-c", "exit 3", options=["--name", "web-old", "-v", "held:/data"])
+def test_filters(runtime: Runtime, fresh: Fresh) -> None:
+    code, database = fresh.number(1, 124), f"data{fresh.word()}base"
+    first = runtime.detach("sh", "-c", f"exit {code}", options=["--name", "web-old", "-v", "held:/data"])
     second = runtime.detach("sleep", "60", options=["--name", "web-new", "-v", "/tmp:/there"])
-    runtime.detach("sleep", "60", options=["--name", "database"])
+    runtime.detach("sleep", "60", options=["--name", database])
     runtime.says("wait", "web-old")
     image = runtime.image or ""
     cases: dict[tuple[str, ...], set[str]] = {
         ("name=web",): {"web-old", "web-new"},
         ("name=^web-new$",): {"web-new"},
         ("name=^old",): set(),
-        ("name=old$", "name=^data.*e$"): {"web-old", "database"},
+        ("name=old$", "name=^data.*e$"): {"web-old", database},
         ("status=exited",): {"web-old"},
-        ("status=exited", "status=running"): {"web-old", "web-new", "database"},
+        ("status=exited", "status=running"): {"web-old", "web-new", database},
         ("status=running", "name=web"): {"web-new"},
         (f"id={first}",): {"web-old"},
         (f"id={first[:10]}", f"id={second[:10]}"): {"web-old", "web-new"},
-        ("exited=3",): {"web-old"},
+        (f"exited={code}",): {"web-old"},
         ("exited=0",): set(),
-        (f"ancestor={f'localhost/{image}' if runtime.podman else image}",): {"web-old", "web-new", "database"},
+        (f"ancestor={f'localhost/{image}' if runtime.podman else image}",): {"web-old", "web-new", database},
         ("ancestor=other",): set(),
         ("volume=held",): {"web-old"},
         **({} if runtime.podman else {("volume=/data", "volume=/there"): {"web-old", "web-new"}}),
@@ -114,17 +118,29 @@ def test_filters(runtime: Runtime) -> None:
     for wrong in ("color=red", "status=tired", *([] if runtime.podman else ["name=("])):
         runtime.refusal(runtime.call("ps", "--filter", wrong))
     if not runtime.podman:
-        assert [*rows(runtime, "-a")] == ["database", "web-new", "web-old"], "the newest first"
+        assert [*rows(runtime, "-a")] == [database, "web-new", "web-old"], "the newest first"
         assert runtime.says("ps", "-aq").split()[-1] == first
 
 
-def test_inspect_has_dockers_shape(runtime: Runtime) -> None:
+def test_inspect_has_dockers_shape(runtime: Runtime, fresh: Fresh) -> None:
     """What scripts written for Docker ask for."""
-    limits = ["-m", "64m", "--cpus", "0.5", "--cpu-shares", "512", "--cpuset-cpus", "0", "--pids-limit", "50"]
-    options = ["-v", "held:/data:ro", "-v", "/tmp:/there", "-e", "KEY=a b", *([] if runtime.rootless else limits)]
+    memory, pids, value = fresh.number(16, 500), fresh.number(10, 900), f"{fresh.word()} {fresh.word()}"
+    limits = [
+        "-m",
+        f"{memory}m",
+        "--cpus",
+        "0.5",
+        "--cpu-shares",
+        "512",
+        "--cpuset-cpus",
+        "0",
+        "--pids-limit",
+        f"{pids}",
+    ]
+    options = ["-v", "held:/data:ro", "-v", "/tmp:/there", "-e", f"KEY={value}", *([] if runtime.rootless else limits)]
     container = runtime.detach("sleep", "60", options=["--name", "shape", *options])
     found = described(runtime, container)
-    wanted = [67108864, 500000000, 512, "0", 50] if not runtime.rootless else [0, 0, 0, "", 0]
+    wanted = [memory << 20, 500000000, 512, "0", pids] if not runtime.rootless else [0, 0, 0, "", 0]
     keys = ("Memory", "NanoCpus", "CpuShares", "CpusetCpus", "PidsLimit")
     if not (runtime.podman and runtime.rootless):
         assert [found["HostConfig"][key] for key in keys] == wanted
@@ -134,7 +150,7 @@ def test_inspect_has_dockers_shape(runtime: Runtime) -> None:
     assert (bind["Type"], bind["Source"], bind["RW"]) == ("bind", "/tmp", True)
     assert Path(volume["Source"]).is_absolute()
     environment = found["Config"]["Env"]
-    assert "KEY=a b" in environment
+    assert f"KEY={value}" in environment
     assert any(each.startswith("PATH=/usr/local/sbin:") for each in environment)
     assert found["Config"]["Image"].split("/")[-1].split(":")[0] == (runtime.image or "").split("/")[-1].split(":")[0]
     assert found["State"]["FinishedAt"].startswith("0001-01-01T00:00:00Z")

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.background import background, output
+from tests.support.fresh import Fresh
 from tests.support.runtime import Runtime
 
 FILE = b"""\
@@ -46,15 +47,16 @@ def write(runtime: Runtime, tmp_path: Path) -> dict[str, object]:
     return {"cwd": tmp_path / "state", "env": {"CALLERS": "of the caller"}}
 
 
-def test_of_run_and_of_exec(runtime: Runtime, tmp_path: Path) -> None:
-    caller = write(runtime, tmp_path)
+def test_of_run_and_of_exec(runtime: Runtime, tmp_path: Path, fresh: Fresh) -> None:
+    caller, drawn = write(runtime, tmp_path), fresh.word()
+    wanted, given = WANTED | {"DRAWN": drawn}, [*OPTIONS, "-e", f"DRAWN={drawn}"]
     ask = ("cat", "/proc/self/environ")
-    found = variables(runtime.output(*ask, options=OPTIONS, **caller))
-    assert {name: found.get(name) for name in WANTED} == WANTED
+    found = variables(runtime.output(*ask, options=given, **caller))
+    assert {name: found.get(name) for name in wanted} == wanted
     assert "NOBODYS" not in found and "SECRET" not in found
     with background(runtime, options=["-e", "OF_RUN=1", "-e", "BOTH=run"]) as name:
-        found = variables(output(runtime, name, *ask, options=OPTIONS, **caller))
-        assert {name: found.get(name) for name in WANTED} == WANTED
+        found = variables(output(runtime, name, *ask, options=given, **caller))
+        assert {name: found.get(name) for name in wanted} == wanted
         assert found["OF_RUN"] == "1", "exec starts from the container's"
         found = variables(output(runtime, name, *ask))
         assert found["OF_RUN"] == "1" and found["BOTH"] == "run" and "FROM_FILE" not in found
@@ -63,28 +65,32 @@ def test_of_run_and_of_exec(runtime: Runtime, tmp_path: Path) -> None:
 
 
 @pytest.mark.ours_alone("Podman takes the mark for a part of the name; Docker does not")
-def test_a_file_that_begins_with_a_byte_order_mark(runtime: Runtime, tmp_path: Path) -> None:
-    (tmp_path / "here" / "marked").write_bytes(b"\xef\xbb\xbfFIRST=1\nSECOND=2\n")
-    assert runtime.output("sh", "-c", "echo $FIRST $SECOND", options=["--env-file", "marked"]) == "1 2"
+def test_a_file_that_begins_with_a_byte_order_mark(runtime: Runtime, tmp_path: Path, fresh: Fresh) -> None:
+    first, second = fresh.word(), fresh.word()
+    (tmp_path / "here" / "marked").write_text(f"\ufeffFIRST={first}\nSECOND={second}\n")
+    found = runtime.output("sh", "-c", "echo $FIRST $SECOND", options=["--env-file", "marked"])
+    assert found == f"{first} {second}"
     (tmp_path / "here" / "marked").unlink()
 
 
-def test_the_path_of_the_option_counts(runtime: Runtime) -> None:
-    script = "printf '#!/bin/sh\\necho found\\n' > /tmp/tool; chmod +x /tmp/tool; tail -f /dev/null"
+def test_the_path_of_the_option_counts(runtime: Runtime, fresh: Fresh) -> None:
+    word = fresh.word()
+    script = f"printf '#!/bin/sh\\necho {word}\\n' > /tmp/tool; chmod +x /tmp/tool; tail -f /dev/null"
     with background(runtime, "sh", "-c", script) as name:
         options = ["-e", "PATH=/tmp:/bin"]
         output(runtime, name, "sh", "-c", "until test -x /tmp/tool; do sleep 0.05; done")
-        assert output(runtime, name, "tool", options=options) == "found"
+        assert output(runtime, name, "tool", options=options) == word
         assert runtime.call("exec", name, "tool").code == 127
 
 
 @pytest.mark.ours_alone("Podman words it differently")
-def test_what_is_none(runtime: Runtime, tmp_path: Path) -> None:
+def test_what_is_none(runtime: Runtime, tmp_path: Path, fresh: Fresh) -> None:
     (tmp_path / "here" / "wrong").write_text("A B=1\n")
-    wrong = (["-e", "=1"], ["-e", ""], ["--env-file", "wrong"], ["--env-file", "none"], ["--env-file", "/"])
+    missing = fresh.word()
+    wrong = (["-e", "=1"], ["-e", ""], ["--env-file", "wrong"], ["--env-file", missing], ["--env-file", "/"])
     for options in wrong:
         said = runtime.refusal(runtime.run("true", options=options))
-        assert "-e" in said
+        assert "-e" in said and (options[1] != missing or missing in said)
     (tmp_path / "here" / "wrong").unlink()
 
 

@@ -59,8 +59,9 @@ def inside(net: Net, name: str) -> str:
     return f"nsenter --net=/proc/{json.loads(net.ok('inspect', name))[0]['State']['Pid']}/ns/net"
 
 
-def test_a_container_cannot_configure_the_host(net: Net, tmp_path: Path) -> None:
-    """By a router advertisement, as in CVE-2020-13401; nor does the host listen to redirects from there."""
+def test_cve_2020_13401_a_container_cannot_configure_the_host(net: Net, tmp_path: Path) -> None:
+    """A container sent router advertisements, and the host took an address and a default route from it. On our bridges
+    and their ports IPv6 is switched off; nor does the host listen to redirects from there."""
     net.sleeping("aa")
     (tmp_path / "advertise.py").write_text(ADVERTISE)
     net.host.sh(f"{inside(net, 'aa')} python3 {tmp_path}/advertise.py")
@@ -72,8 +73,10 @@ def test_a_container_cannot_configure_the_host(net: Net, tmp_path: Path) -> None
         assert "inet6" not in net.host.sh(f"ip -6 addr show dev {device}"), device
 
 
-def test_a_port_of_the_loopback_is_for_this_machine(net: Net) -> None:
-    """A neighbour may address its frames to 127.0.0.1, and to a container."""
+def test_cve_2020_8558_a_port_of_the_loopback_is_for_this_machine(net: Net) -> None:
+    """With route_localnet set, a neighbour that addresses its frames to 127.0.0.1 reached what listens there alone.
+
+    Ours sets it on its own bridges only, and the firewall drops what comes to a container from elsewhere."""
     net.httpd("aa", "-p", "127.0.0.1:8070:80", "-p", "192.0.2.1:8071:80")
     assert b"200 OK" in net.host.ask(LOOPBACK, 8070, HELLO)
     assert b"200 OK" in net.other.ask(HERE, 8071, HELLO)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import host, hostnet, image, strace
+from tests.support.fresh import Fresh
 from tests.support.hostnet import HERE, THERE, Net
 from tests.support.image import folder, link
 from tests.support.runtime import Missing, Runtime
@@ -81,12 +82,14 @@ def test_forwarding_is_switched_on_as_needed(net: Net) -> None:
     ("text", "real", "expected"),
     [
         ("nameserver 127.0.0.53\n", "nameserver ::1\n", ""),
-        ("nameserver 127.0.0.53\nsearch x\n", "nameserver 192.0.2.5\nsearch y\n", "nameserver 192.0.2.5\nsearch y\n"),
-        ("nameserver\nnameserver\t192.0.2.7\nnameserver 127.0.0.1\n", "", "nameserver\nnameserver\t192.0.2.7\n"),
+        ("nameserver 127.0.0.53\nsearch x\n", "nameserver 192.0.2.N\nsearch y\n", "nameserver 192.0.2.N\nsearch y\n"),
+        ("nameserver\nnameserver\t192.0.2.N\nnameserver 127.0.0.1\n", "", "nameserver\nnameserver\t192.0.2.N\n"),
     ],
 )  # fmt: skip
-def test_resolv_conf(net: Net, tmp_path: Path, text: str, real: str, expected: str) -> None:
+def test_resolv_conf(net: Net, tmp_path: Path, text: str, real: str, expected: str, fresh: Fresh) -> None:
     """A stub resolver of the host's would be nobody inside; the image's own file, here a dead link, does not matter."""
+    last = f".{fresh.number(1, 254)}"
+    text, real, expected = (each.replace(".N", last) for each in (text, real, expected))
     (tmp_path / "resolv.conf").write_text(text)
     (tmp_path / "real").write_text(real)
     image.write(tmp_path / "link.tar", [*shell(), folder("etc"), link("etc/resolv.conf", "../run/stub-resolv.conf")])
@@ -109,9 +112,11 @@ def test_there_was_nothing_but_lo(runtime: Runtime) -> None:
     assert runtime.output("sh", "-c", "ip -o link | grep -v -e tunl -e sit -e gre -e ip6 -e ip_vti | wc -l") == "1"
 
 
-def test_none_and_host(net: Net) -> None:
+def test_none_and_host(net: Net, fresh: Fresh) -> None:
+    address = f"198.18.{fresh.number(1, 250)}.{fresh.number(1, 250)}"
+    net.host.sh(f"ip addr add {address}/32 dev world")
     assert "eth0" not in net.output("ip", "-o", "link", options=["--network", "none"])
-    assert HERE in net.output("ip", "-o", "addr", options=["--network", "host"])
+    assert address in net.output("ip", "-o", "addr", options=["--network", "host"])
     assert net.links() == set(), "neither needs a bridge"
     net.sleeping("hosted", "--network", "host")
     assert HERE in net.inside("hosted", "ip -o addr")
@@ -128,8 +133,9 @@ def test_none_and_host(net: Net) -> None:
 # ---- several containers, several networks ----------------------------------------------------------------------------
 
 
-def test_names_come_and_go(net: Net) -> None:
+def test_names_come_and_go(net: Net, fresh: Fresh) -> None:
     net.ok("network", "create", "one")
+    last = fresh.number(20, 250)
     net.sleeping("aa", "--network", "one")
     net.httpd("bb", "--network", "one")
     assert "172.16.0.3" in net.inside("aa", "ping -c 1 -w 5 bb")
@@ -138,21 +144,22 @@ def test_names_come_and_go(net: Net) -> None:
     assert net.inside("aa", fetch) == net.inside("bb", "cat /etc/hostname")
     net.ok("rm", "-f", "bb")
     assert "bb" not in net.inside("aa", "cat /etc/hosts")
-    net.sleeping("bb", "--network", "one", "--ip", "172.16.0.77")
-    assert "(172.16.0.77)" in net.inside("aa", "ping -c 1 -w 5 bb")
+    net.sleeping("bb", "--network", "one", "--ip", f"172.16.0.{last}")
+    assert f"(172.16.0.{last})" in net.inside("aa", "ping -c 1 -w 5 bb")
     net.sleeping("cc")
     net.sleeping("dd")
     assert "dd" not in net.inside("cc", "cat /etc/hosts"), "Docker's network `bridge` has no names"
 
 
-def test_lines_of_the_containers_own_in_hosts(net: Net) -> None:
+def test_lines_of_the_containers_own_in_hosts(net: Net, fresh: Fresh) -> None:
     """They stay, and what it has removed, when a neighbour comes and goes."""
+    mine = fresh.word()
     net.ok("network", "create", "one")
     net.sleeping("aa", "--network", "one")
     net.inside("aa", "sed -i /ip6/d /etc/hosts 2>&- || grep -v ip6 /etc/hosts > /tmp/h; cat /tmp/h > /etc/hosts")
-    net.inside("aa", "echo 192.0.2.9 mine >> /etc/hosts")
+    net.inside("aa", f"echo 192.0.2.9 {mine} >> /etc/hosts")
     before = net.inside("aa", "cat /etc/hosts")
-    assert "mine" in before and "ip6" not in before
+    assert mine in before and "ip6" not in before
     net.sleeping("bb", "--network", "one")
     assert {*lines(before)[0]} == {"127.0.0.1", "localhost"}
     during = net.inside("aa", "cat /etc/hosts")
@@ -177,15 +184,16 @@ def test_networks_do_not_reach_each_other(net: Net) -> None:
     assert net.other.ask(one, 80, request, patience=0.5) == b""
 
 
-def test_on_several_networks(net: Net) -> None:
+def test_on_several_networks(net: Net, fresh: Fresh) -> None:
     """The way out moves on when a container leaves the first; and it can come back."""
+    ip = f"172.17.0.{fresh.number(9, 250)}"
     for name in ("one", "two"):
         net.ok("network", "create", name)
     net.sleeping("both", "--network", "one")
     net.sleeping("other", "--network", "two")
-    net.ok("network", "connect", "two", "both", "--ip", "172.17.0.9")
-    assert addresses(net, "both") == {"one": "172.16.0.2", "two": "172.17.0.9"}
-    assert "(172.17.0.9)" in net.inside("other", "ping -c 1 -w 5 both")
+    net.ok("network", "connect", "two", "both", "--ip", ip)
+    assert addresses(net, "both") == {"one": "172.16.0.2", "two": ip}
+    assert f"({ip})" in net.inside("other", "ping -c 1 -w 5 both")
     assert "on two already" in net.refused("network", "connect", "two", "both")
 
     def way_out() -> str:
@@ -195,7 +203,7 @@ def test_on_several_networks(net: Net) -> None:
     assert way_out() == "172.16.0.1"
     net.ok("network", "disconnect", "one", "both")
     assert way_out() == "172.17.0.1"
-    assert addresses(net, "both") == {"two": "172.17.0.9"}
+    assert addresses(net, "both") == {"two": ip}
     net.ok("network", "connect", "one", "both")
     assert way_out() == "172.16.0.1"
     assert {*re.findall(r"eth\d", net.inside("both", "ip -o addr"))} == {"eth0", "eth1"}
@@ -209,12 +217,13 @@ def test_on_several_networks(net: Net) -> None:
     assert "not running" in net.refused("network", "connect", "one", "both")
 
 
-def test_two_networks_from_the_start(net: Net) -> None:
+def test_two_networks_from_the_start(net: Net, fresh: Fresh) -> None:
+    ip = f"172.17.0.{fresh.number(9, 250)}"
     for name in ("one", "two"):
         net.ok("network", "create", name)
     look = "ip -4 -o addr; ip route"
-    seen = net.output("sh", "-c", look, options=["--network", "two", "--network", "one", "--ip", "172.17.0.7"])
-    assert re.search(r"eth0 +inet 172\.17\.0\.7/16 brd 172\.17\.255\.255", seen)
+    seen = net.output("sh", "-c", look, options=["--network", "two", "--network", "one", "--ip", ip])
+    assert re.search(rf"eth0 +inet {re.escape(ip)}/16 brd 172\.17\.255\.255", seen)
     assert re.search(r"eth1 +inet 172\.16\.0\.2/16", seen) and "default via 172.17.0.1" in seen
     for words in (["one", "none"], ["host", "one"], ["one", "one"]):
         options = [f"--network={name}" for name in words]
@@ -295,22 +304,28 @@ def test_a_container_that_goes_takes_nobody_with_it(net: Net) -> None:
 # ---- create, ls, inspect, rm -----------------------------------------------------------------------------------------
 
 
-def test_networks_are_listed_shown_and_removed(net: Net) -> None:
+def test_networks_are_listed_shown_and_removed(net: Net, fresh: Fresh) -> None:
+    name, ten = fresh.word(), f"10.{fresh.number(1, 254)}.{fresh.number(1, 254)}"
     assert net.ok("network", "ls").split() == ["NETWORK", "ID", "NAME", "DRIVER", "SUBNET"]
-    id = net.ok("network", "create", "lab", "--subnet", "10.7.0.0/24", "--driver", "bridge")
-    assert lines(net.ok("network", "ls"))[1:] == [[id, "lab", "bridge", "10.7.0.0/24"]]
+    id = net.ok("network", "create", name, "--subnet", f"{ten}.0/24", "--driver", "bridge")
+    assert lines(net.ok("network", "ls"))[1:] == [[id, name, "bridge", f"{ten}.0/24"]]
     assert net.ok("network", "ls", "-q") == id
-    container = net.sleeping("aa", "--network", "lab")
-    (shown,) = json.loads(net.ok("network", "inspect", "lab"))
-    assert shown["IPAM"]["Config"] == [{"Subnet": "10.7.0.0/24", "Gateway": "10.7.0.1"}]
-    assert shown["Containers"][container]["IPv4Address"] == "10.7.0.2/24"
+    container = net.sleeping("aa", "--network", name)
+    (shown,) = json.loads(net.ok("network", "inspect", name))
+    assert shown["IPAM"]["Config"] == [{"Subnet": f"{ten}.0/24", "Gateway": f"{ten}.1"}]
+    assert shown["Containers"][container]["IPv4Address"] == f"{ten}.2/24"
     assert shown["Containers"][container]["MacAddress"] in net.inside("aa", "ip link show eth0")
-    assert json.loads((net.networks() / "lab.network.json").read_text())["subnet"] == "10.7.0.0/24"
-    result = net.call("network", "rm", "nonesuch", "lab")
+    result = net.call("network", "rm", "nonesuch", name)
     assert result.code == 1 and b"nonesuch" in result.err and b"on it: aa" in result.err
     net.ok("rm", "-f", "aa")
-    assert net.ok("network", "rm", "lab") == "lab"
+    assert net.ok("network", "rm", name) == name
     assert net.links() == set() and net.rules() == ""
+
+
+def test_the_file_of_a_network(net: Net) -> None:
+    net.ok("network", "create", "lab", "--subnet", "10.7.0.0/24")
+    assert json.loads((net.networks() / "lab.network.json").read_text())["subnet"] == "10.7.0.0/24"
+    net.ok("network", "rm", "lab")
     assert [*net.networks().glob("*network.json")] == []
 
 
@@ -347,9 +362,12 @@ def test_the_library_for_rules_is_missing(net: Net) -> None:
 
 def given_back(net: Net) -> bool:
     """Nobody is on the network any more: only the bridge and its rules are left."""
-    (network,) = net.networks().glob("*network.json")
-    nobody = json.loads(network.read_text())["endpoints"] == {}
-    return nobody and not any(one.startswith("veth") for one in net.links()) and "dnat to" not in net.rules()
+    (shown,) = json.loads(net.ok("network", "inspect", "bridge"))
+    return (
+        shown["Containers"] == {}
+        and not any(one.startswith("veth") for one in net.links())
+        and "dnat to" not in net.rules()
+    )
 
 
 @pytest.mark.parametrize("end", ["exit", "failure", "stop", "kill", "rm"])

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import hostnet, own_host, session
+from tests.support.fresh import Fresh
 from tests.support.hostnet import HELLO, HERE, LOOPBACK, SERVER, THERE, Net
 from tests.support.runtime import Missing, Runtime
 
@@ -46,21 +47,22 @@ def shown(net: Net, name: str) -> list[str]:
     return ports
 
 
-def test_a_published_port(python_net: Net) -> None:
+def test_a_published_port(python_net: Net, fresh: Fresh) -> None:
     """From the host by 127.0.0.1 and by its own address, from another host, from a container; over tcp and udp.
 
     Who asks from another host is seen as himself."""
-    net, options = python_net, ["--network", "bridge", "-p", "8080:80", "-p", "5353:53/udp", "-p", "127.0.0.1:81:80"]
+    net, tcp, udp = python_net, fresh.number(1024, 30000), fresh.number(1024, 30000)
+    options = ["--network", "bridge", "-p", f"{tcp}:80", "-p", f"{udp}:53/udp", "-p", "127.0.0.1:81:80"]
     server = net.start("python3", "-I", "-S", "-c", SERVER, options=options)
     assert server.line() == "ready"
-    assert net.other.ask(HERE, 8080) == THERE.encode()
-    assert net.other.ask_udp(HERE, 5353, b"echo") == b"echo of " + THERE.encode()
+    assert net.other.ask(HERE, tcp) == THERE.encode()
+    assert net.other.ask_udp(HERE, udp, b"echo") == b"echo of " + THERE.encode()
     assert net.other.ask(HERE, 81, patience=0.5) == b"", "that one is for 127.0.0.1 alone"
-    for place, port in ((HERE, 8080), (LOOPBACK, 8080), (LOOPBACK, 81)):
+    for place, port in ((HERE, tcp), (LOOPBACK, tcp), (LOOPBACK, 81)):
         assert re.fullmatch(rb"[\d.]+", net.host.ask(place, port)), (place, port)
     for place in (HERE, LOOPBACK):
-        assert net.host.ask_udp(place, 5353, b"echo").startswith(b"echo of ")
-    asking = f"import socket; print(socket.create_connection(('{HERE}', 8080), 5).recv(99).decode())"
+        assert net.host.ask_udp(place, udp, b"echo").startswith(b"echo of ")
+    asking = f"import socket; print(socket.create_connection(('{HERE}', {tcp}), 5).recv(99).decode())"
     other = net.output("python3", "-I", "-S", "-c", asking, options=["--network", "bridge"])
     assert re.fullmatch(r"[\d.]+", other), "from a container on the same network, by the host's address"
     server.kill()
@@ -88,13 +90,14 @@ def test_a_large_transfer(net: Net) -> None:
 
 
 @OURS
-def test_several_networks_and_hairpins(net: Net) -> None:
+def test_several_networks_and_hairpins(net: Net, fresh: Fresh) -> None:
     """By the host's address a container reaches its own port, one on its network, and one on another network."""
     net.ok("network", "create", "two")
-    net.httpd("aa", "-p", "8080:80")
-    net.httpd("bb", "-p", "8081:80", "--network", "two")
+    ports = (fresh.number(2000, 5000), fresh.number(5001, 9000))
+    net.httpd("aa", "-p", f"{ports[0]}:80")
+    net.httpd("bb", "-p", f"{ports[1]}:80", "--network", "two")
     for name in ("aa", "bb"):
-        for port in (8080, 8081):
+        for port in ports:
             request = f"printf 'GET /hostname HTTP/1.0\\r\\n\\r\\n' | nc -w 5 {HERE} {port} | head -n 1"
             assert "200 OK" in net.inside(name, request), (name, port)
 

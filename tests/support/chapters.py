@@ -26,6 +26,7 @@ Others (`text`, `mermaid`, `sh` …) are free. Transcripts need root: a mount na
 """
 
 import argparse
+import ast
 import fcntl
 import os
 import re
@@ -386,6 +387,51 @@ def change_missing(block: Block, step: Path) -> str:
         elif line[1:].rstrip() not in sources:
             return f"{line!r} does not stand in {step.name}"
     return ""
+
+
+# ---- what the reader is told -----------------------------------------------------------------------------------------
+
+
+def words(text: str) -> int:
+    """How many words a chapter's main text has: what is not in a block and does not fold."""
+    main = re.sub(r"<details>.*?</details>", "", outside_blocks(text), flags=re.DOTALL)
+    return sum(1 for word in main.split() if re.search(r"\w", word))
+
+
+def outside_blocks(text: str) -> str:
+    lines: list[str | None] = list(text.splitlines())
+    for block in blocks(text):
+        for number in range(block.first - 2, min(block.first + len(block.lines), len(lines))):
+            lines[number] = None
+    return "\n".join(line for line in lines if line is not None)
+
+
+def defined(step: Path) -> set[tuple[str, str]]:
+    """Each function, method and class of a step: its file in there, and its name with those that it stands in."""
+
+    def within(node: ast.AST, outer: str) -> Iterator[str]:
+        for child in ast.iter_child_nodes(node):
+            name = outer
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                name = f"{outer}.{child.name}".removeprefix(".")
+                yield name
+            yield from within(child, name)
+
+    files = {file.relative_to(step).as_posix(): file for file in step.rglob("*.py")}
+    return {(path, name) for path, file in files.items() for name in within(ast.parse(file.read_text()), "")}
+
+
+def unnamed(chapter: Path) -> list[str]:
+    """What is new in this step and stands nowhere in its chapter: neither between backticks nor in a block of code."""
+    step = chapter.parent
+    before = step.parent.glob(f"step{int(step.name[4:6]) - 1:02}_*")  # none before the first
+    new = defined(step).difference(*map(defined, before))
+    text = chapter.read_text()
+    ours = [block for block in blocks(text) if block.kind not in ("console", "sh") and "file" not in block.options]
+    code = [line for block in ours for line in block.lines]
+    told = set(re.findall(r"\w+", "\n".join(code + re.findall(r"`[^`]+`", outside_blocks(text)))))
+    last = {(path, name): name.rpartition(".")[2] for path, name in new}
+    return sorted(f"{path}: {name}" for (path, name), word in last.items() if word not in told and word[:2] != "__")
 
 
 # ---- a whole chapter -------------------------------------------------------------------------------------------------

@@ -85,9 +85,9 @@ def trees() -> list[Tree]:
     return list(found.values())
 
 
-def passing_mounts() -> list[str]:
+def passing_mounts(more: Path) -> list[str]:
     """Where other programs mount things, which would go from our host, too, when these programs end."""
-    needed = [session.directory(), session.REPOSITORY, Path(sys.prefix), Path.cwd()]
+    needed = [session.directory(), session.REPOSITORY, Path(sys.prefix), Path.cwd(), more]
     places = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     passing = [place for place in places if place.startswith(("/run/", "/tmp/", "/var/tmp/", "/var/lib/"))]
     return [place for place in reversed(passing) if not any(path.is_relative_to(place) for path in needed)]
@@ -115,9 +115,10 @@ def name() -> str:
 
 
 class OwnHost:
-    """The worker moves in when this is made, as far as it may, and out of its cgroups by `leave`."""
+    """The worker moves in when this is made, as far as it may, and out of its cgroups by `leave`. What is `needed` from
+    the machine, a path, stays there."""
 
-    def __init__(self) -> None:
+    def __init__(self, needed: Path) -> None:
         self.old: list[tuple[int, int]] = []  # held open: the directories that we were in, and those above our new ones
         self.moved: list[Tree] = []
         for tree in trees():
@@ -129,7 +130,7 @@ class OwnHost:
         global machines_network
         machines_network = f"/proc/{os.getpid()}/fd/{network}"
         remounted = "".join(f"{tree.kind} {tree.place} {tree.controllers or 'rw'}\n" for tree in self.moved)
-        script = ["sh", "-ec", SCRIPT, "sh", *passing_mounts()]
+        script = ["sh", "-ec", SCRIPT, "sh", *passing_mounts(needed)]
         subprocess.run(script, input=remounted, text=True, check=True, timeout=60)
         if in_memory():
             words = ["mount", "-t", "tmpfs", "-o", "mode=755", "tests", str(session.worker())]

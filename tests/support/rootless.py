@@ -41,6 +41,19 @@ def packages(directory: Path) -> Path:
     return session.once(f"packages-of{directory}".replace("/", "-"), lambda place: _copy_packages(directory, place))
 
 
+def program(path: Path) -> Path:
+    """A program for that user: a copy, if it is in a directory closed to others."""
+    reached = subprocess.run(["test", "-x", path], user=USER, group=USER, extra_groups=[]).returncode == 0
+    if reached or not path.exists():
+        return path
+
+    def copy(place: Path) -> None:
+        place.mkdir()
+        shutil.copy(path, place)
+
+    return session.once(f"program-of{path}".replace("/", "-"), copy) / path.name
+
+
 def _runs(python: str, path: str) -> bool:
     probe = [python, "-c", "import typer, rich"]
     try:

@@ -46,6 +46,8 @@ class Result:
 class Started(subprocess.Popen[bytes]):
     """A runtime at work."""
 
+    result: Result | None = None  # once it has ended, in `end`
+
     def running(self) -> bool:
         return self.poll() is None
 
@@ -70,7 +72,8 @@ class Started(subprocess.Popen[bytes]):
             self.kill()
             raise AssertionError(f"still running after {PATIENCE:.0f} seconds: {self.args!r}") from None
         code = self.returncode if self.returncode >= 0 else 128 - self.returncode  # as a shell counts
-        return Result(code, out or b"", err or b"")
+        self.result = Result(code, out or b"", err or b"")
+        return self.result
 
 
 @dataclass

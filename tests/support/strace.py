@@ -53,6 +53,29 @@ def calls(trace: Path) -> Iterator[Call]:
             yield Call(int(pid), name, arguments.removesuffix("<unfinished ...>").rstrip(), result)
 
 
+def after(trace: Path, since: str) -> Iterator[Call]:
+    """What a process did from its first call `since` until it executed a program; also those of its children that were
+    born in that time."""
+    inside = set[int]()
+    for call in calls(trace):
+        if call.pid in inside:
+            yield call
+            if call.name == "execve" and call.result == "0":
+                inside.remove(call.pid)
+            elif re.match("clone|v?fork", call.name) and call.result.isdecimal():
+                inside.add(int(call.result))
+        elif call.name == since:
+            inside.add(call.pid)
+
+
+def opened_to_write(trace: Path, since: str) -> Iterator[str]:
+    """The files that were opened to be written to, or should have been, after a process called `since`."""
+    for call in after(trace, since):
+        if call.name in ("open", "openat", "openat2", "creat") and "O_RDONLY" not in call.arguments:
+            real = re.fullmatch(r"\d+<(.*)>", call.result)
+            yield real[1] if real else call.path
+
+
 @dataclass(frozen=True)
 class Point:
     """A moment of a run: the `count`th call of this name in the runtime or, if `inside`, in the child that it clones.

@@ -40,6 +40,7 @@ class Terminal:
         self.before = self.settings()
         self.seen = b""  # all that has appeared on the screen and has not been expected yet
         self.code: int | None = None
+        self.args = words
         self._report, report = os.pipe()
         if user is not None:
             os.fchown(slave, user, user)  # as login(1) does

@@ -33,6 +33,20 @@ def test_transcripts_are_true(chapter: Path) -> None:
     assert not complaints, "\n\n".join(complaints)
 
 
+@ours
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_every_new_function_is_named(chapter: Path) -> None:
+    """The chapter walks through it, or lists it under "Read it yourself"."""
+    assert chapters.unnamed(chapter) == []
+
+
+@ours
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_the_main_text_is_short(chapter: Path) -> None:
+    """Ten minutes. What goes deeper folds."""
+    assert chapters.words(chapter.read_text()) <= 2000
+
+
 # ---- the check itself ------------------------------------------------------------------------------------------------
 
 
@@ -135,6 +149,24 @@ def test_changes(book: Path) -> None:
     assert list(chapters.code(written(book, right))) == []
     wrong = block("diff", '+        name = "all"', '-        name = "you"') + block("diff", " def nobody():")
     assert len(list(chapters.code(written(book, wrong)))) == 2
+
+
+def test_words_are_those_of_the_main_text() -> None:
+    text = "# One two\n\n- three `four`\n" + block("python", "five") + "  ```text\n  six\n  ```\n| seven | - |\n"
+    folded = "<details>\n<summary>no</summary>\n\nno\n" + block("text", "</details> no") + "</details>\n"
+    assert chapters.words(text + folded + "eight\n" + folded + block("sh", "no")) == 6
+
+
+def test_what_is_new_has_to_be_named(book: Path) -> None:
+    (book / "step02_two" / "main.py").write_text("def greet() -> None:\n    def inner() -> None: ...\n")
+    (book / "step02_two" / "more.py").write_text(
+        "class More:\n    def __init__(self) -> None: ...\n    def one(self) -> int:\n        return 1\n"
+    )
+    nothing = "inner one More\n" + block("console", "# More", "inner one") + block("python file=own.py", "inner")
+    assert chapters.unnamed(written(book, nothing)) == ["main.py: greet.inner", "more.py: More", "more.py: More.one"]
+    assert chapters.unnamed(written(book, "`inner` of `More.\none()`")) == []
+    assert chapters.unnamed(written(book, block("python", "def inner", "class More", "def one"))) == []
+    assert chapters.unnamed(written(book, "`More`", "step01_one")) == ["main.py: greet"]
 
 
 @typed

@@ -25,23 +25,44 @@ if [ "$1" != run ]; then
     # rootless overlays keep their whiteouts in these. /tmp and /var/lib lie straight on that disk, beside the overlay:
     # an overlay cannot itself be the upper layer of another one, and that is just what the tests want to mount there.
     mkdir /host /disk /over /new
-    mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=512000,cache=loose host /host
     mount -t ext4 /dev/vda /disk
-    mkdir -p /disk/upper /disk/work /disk/tmp /disk/var/lib /disk/var/tmp
-    chmod 1777 /disk/tmp /disk/var/tmp
-    mount -t overlay -o lowerdir=/host,upperdir=/disk/upper,workdir=/disk/work overlay /over
-    mount --bind /over /new
-    for directory in tmp var/lib var/tmp; do mount --bind "/disk/$directory" "/new/$directory"; done
-    mount -t tmpfs -o nosuid,nodev,mode=755 tmpfs /new/run
-    # The project, or its virtual environment, may lie in one of the directories that were just covered.
-    for directory in "$PROJECT" "$VENV"; do
-        case $directory/ in
-        /tmp/* | /var/lib/* | /var/tmp/* | /run/*)
+    nine=ro,trans=virtio,version=9p2000.L,msize=512000,cache=loose
+    if [ -e /directories ]; then
+        # For whom we do not trust: an empty system, with the directories that they may see. /usr is writable for them,
+        # under a layer; the others are as read-only as qemu keeps them.
+        mkdir /disk/root
+        mount --bind /disk/root /new
+        for directory in dev etc proc root run sys tmp var/lib var/tmp; do mkdir -p "/new/$directory"; done
+        chmod 1777 /new/tmp /new/var/tmp
+        while read -r tag directory; do
             mkdir -p "/new$directory"
-            mount --bind "/over$directory" "/new$directory"
-            ;;
-        esac
-    done
+            mount -t 9p -o "$nine" "$tag" "/new$directory"
+            if [ "$directory" = /usr ]; then
+                mkdir /disk/upper /disk/work
+                mount -t overlay -o lowerdir=/new/usr,upperdir=/disk/upper,workdir=/disk/work overlay /new/usr
+            fi
+        done </directories
+        mount -t tmpfs -o nosuid,nodev,mode=755 tmpfs /new/run
+        cp -a /files/. /new/
+        echo 3 >/proc/sys/kernel/yama/ptrace_scope # nobody looks into another process, and nobody can undo this
+    else
+        mount -t 9p -o "$nine" host /host
+        mkdir -p /disk/upper /disk/work /disk/tmp /disk/var/lib /disk/var/tmp
+        chmod 1777 /disk/tmp /disk/var/tmp
+        mount -t overlay -o lowerdir=/host,upperdir=/disk/upper,workdir=/disk/work overlay /over
+        mount --bind /over /new
+        for directory in tmp var/lib var/tmp; do mount --bind "/disk/$directory" "/new/$directory"; done
+        mount -t tmpfs -o nosuid,nodev,mode=755 tmpfs /new/run
+        # The project, or its virtual environment, may lie in one of the directories that were just covered.
+        for directory in "$PROJECT" "$VENV"; do
+            case $directory/ in
+            /tmp/* | /var/lib/* | /var/tmp/* | /run/*)
+                mkdir -p "/new$directory"
+                mount --bind "/over$directory" "/new$directory"
+                ;;
+            esac
+        done
+    fi
 
     # ── What systemd would mount ──────────────────────────────────────────────────────────────────────────────────────
     mount -t proc -o nosuid,nodev,noexec proc /new/proc
@@ -59,8 +80,10 @@ if [ "$1" != run ]; then
     mount --make-rshared /new
 
     # ── Modules on demand, swap, host name, network ───────────────────────────────────────────────────────────────────
-    mkdir -p /new/lib/modules
-    mount --bind "/host$MODULES" /new/lib/modules
+    if [ ! -e /directories ]; then
+        mkdir -p /new/lib/modules
+        mount --bind "/host$MODULES" /new/lib/modules
+    fi
     cp /bin/busybox /new/run/busybox
     ln -sf /run/busybox /new/sbin/modprobe # the host may have none; this one knows the index that busybox depmod made
     mkswap /dev/vdb

@@ -19,9 +19,9 @@ import sys
 import tempfile
 import termios
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import IO
 
@@ -44,7 +44,18 @@ KERNEL_FILES = [
     *(f"./lib/modules/*/kernel/drivers/{directory}" for directory in ("block", "char", "net/[!ew]*", "virtio")),
 ]
 MEMORY, CPUS, DISK, SWAP = "3G", "2", 4 << 30, 128 << 20  # disks are sparse files
-PROBE = 15  # seconds in which a kernel boots with KVM, if that works
+KVM = Path("/dev/kvm")
+KVM_PATIENCE = 20  # seconds: where it works, the kernel is up in two
+
+
+@dataclass(frozen=True)
+class Guest:
+    """Whom we do not trust. The machine then has these of the host's directories, read-only, and no other file."""
+
+    directories: dict[str, Path]  # the path inside: the directory outside
+    files: dict[str, bytes]
+    links: dict[str, str]
+    start: str  # the directory in which the command is started
 
 
 class MachineError(Exception):
@@ -121,7 +132,7 @@ def boot_modules(modules: Path) -> list[str]:
     return list(dict.fromkeys(in_order))
 
 
-def initrd(modules: Path, command: str) -> bytes:
+def initrd(modules: Path, command: str, guest: Guest | None = None) -> bytes:
     """Make the initial RAM disk: busybox, init.sh, the modules to reach the host's files, and this run's command."""
     busybox = Path(tool("busybox"))
     if b"/ld-linux" in busybox.read_bytes()[:4096]:
@@ -140,14 +151,29 @@ def initrd(modules: Path, command: str) -> bytes:
         settings = {"MODULES": str(modules.parent), "PROJECT": str(Path.cwd()), "VENV": str(Path(sys.prefix).resolve())}
         (tree / "settings").write_bytes(os.fsencode("".join(f"{k}={shlex.quote(v)}\n" for k, v in settings.items())))
         (tree / "command").write_bytes(os.fsencode(command))
+        if guest:
+            put_in(tree, guest)
         names = "\n".join(str(path.relative_to(tree)) for path in tree.rglob("*"))
         return run_tool(busybox, "cpio", "-o", "-H", "newc", cwd=tree, stdin=names.encode())
 
 
-def shell_command(arguments: list[str], environment: list[str], terminal: bool) -> str:
-    """Return the shell script that runs the user's command: where the caller stands, in an environment of its own."""
+def put_in(tree: Path, guest: Guest) -> None:
+    """What init.sh makes the root file system of: the files themselves, and a list of what to mount where."""
+    for place, data in guest.files.items():
+        file = tree / "files" / place.lstrip("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+    for place, target in guest.links.items():
+        link = tree / "files" / place.lstrip("/")
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(target)
+    (tree / "directories").write_text("".join(f"guest{n} {place}\n" for n, place in enumerate(guest.directories)))
+
+
+def shell_command(arguments: list[str], environment: list[str], terminal: bool, start: str) -> str:
+    """Return the shell script that runs the user's command: in the directory `start`, in an environment of its own."""
     variables = [f"PATH={PATH}", "HOME=/root", "LANG=C.UTF-8", *environment]
-    lines = [f"cd {shlex.quote(str(Path.cwd()))} || exit 125"]
+    lines = [f"cd {shlex.quote(start)} || exit 125"]
     if terminal:
         size = os.get_terminal_size(0)
         lines.append(f"stty rows {size.lines} cols {size.columns}")
@@ -174,49 +200,33 @@ def path(file: IO[bytes]) -> str:
     return f"/proc/self/fd/{file.fileno()}"
 
 
-def qemu(accelerator: str) -> list[str]:
-    """Return the words that start qemu. setpriv(1) asks the kernel to end it when we die, even by SIGKILL."""
-    program = [tool("setpriv"), "--pdeathsig", "KILL", tool("qemu-system-x86_64")]
-    return [*program, "-accel", accelerator, "-cpu", "max", "-smp", CPUS, "-m", MEMORY]
+def share(tag: str, directory: Path) -> tuple[str, ...]:
+    """The words that give the machine a directory of the host's, read-only. In a path, qemu takes `,,` for a comma."""
+    place = str(directory).replace(",", ",,")
+    return (
+        *("-fsdev", f"local,id={tag},path={place},security_model=none,readonly=on,multidevs=remap"),
+        *("-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"),
+    )
 
 
-def fastest(image: Path) -> str:
-    """Return "kvm" if it works, else "tcg", which emulates the processor; and say which.
+def qemu_command(image: Path, files: Files, terminal: bool, guest: Guest | None, kvm: bool) -> list[str]:
+    """Return the command that boots the machine. setpriv(1) asks the kernel to end qemu when we die, even by SIGKILL.
 
-    That /dev/kvm is there proves nothing: in many a cloud it refuses, or hangs. So a kernel is booted without a disk,
-    which has to end in a panic and so in qemu's end.
+    Without KVM unless asked: it is often missing, or broken, in the containers and clouds where tests run.
     """
-    told = "the processor is emulated, so all is some ten times slower"
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        found, reason = "tcg", "there is no /dev/kvm for you"
-    else:
-        probe = [*qemu("kvm"), "-nodefaults", "-display", "none", "-no-reboot", "-kernel", str(image)]
-        try:
-            done = subprocess.run(
-                [*probe, "-append", "panic=-1 quiet"],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=PROBE,
-            )
-            found = "tcg" if done.returncode else "kvm"
-            reason = (done.stderr.strip().splitlines() or ["it failed"])[-1]
-        except subprocess.TimeoutExpired:
-            found, reason = "tcg", f"it hangs: no kernel came up in {PROBE} seconds"
-    print(f"machine: {'with KVM' if found == 'kvm' else f'without KVM ({reason}): {told}'}", file=sys.stderr)
-    return found
-
-
-def qemu_command(image: Path, files: Files, terminal: bool, accelerator: str) -> list[str]:
-    """Return the command that boots the machine."""
+    shared = {"host": Path("/")}
+    if guest:
+        shared = {f"guest{number}": directory for number, directory in enumerate(guest.directories.values())}
+    # Of one who is not trusted: root may not read or change the kernel, and qemu may start nothing.
+    distrust = () if guest is None else ("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny")
     return [
-        *qemu(accelerator),
-        *("-nodefaults", "-display", "none", "-no-reboot"),
+        *(tool("setpriv"), "--pdeathsig", "KILL", tool("qemu-system-x86_64")),
+        *("-accel", "kvm" if kvm else "tcg", "-cpu", "max", "-smp", CPUS, "-m", MEMORY),
+        *("-nodefaults", "-display", "none", "-no-reboot", *distrust),
         *("-kernel", str(image), "-initrd", path(files.initrd)),
-        *("-append", "console=ttyS0 panic=-1 mitigations=off"),
+        *("-append", f"console=ttyS0 panic=-1 mitigations=off{' lockdown=confidentiality' if guest else ''}"),
         *("-serial", f"file:{path(files.log)}", "-serial", f"file:{path(files.result)}"),
-        *("-fsdev", "local,id=host,path=/,security_model=none,readonly=on,multidevs=remap"),
-        *("-device", "virtio-9p-pci,fsdev=host,mount_tag=host"),
+        *(word for tag, directory in shared.items() for word in share(tag, directory)),
         *("-drive", f"if=virtio,format=raw,cache=unsafe,file={path(files.disk)}"),
         *("-drive", f"if=virtio,format=raw,cache=unsafe,file={path(files.swap)}"),
         *("-device", "virtio-serial-pci"),
@@ -225,38 +235,77 @@ def qemu_command(image: Path, files: Files, terminal: bool, accelerator: str) ->
     ]
 
 
-def run(arguments: list[str], environment: list[str], timeout: float, terminal: bool, kvm: bool) -> int:
-    """Boot a machine, run the command in it, pass its output on while it runs, and return its exit code.
+def kvm_works() -> bool:
+    """Whether a kernel comes up under KVM. There are machines where it hangs, so it is tried, for a limited time.
 
-    No KVM unless it is asked for: where tests run it is often missing, or broken. Emulation always works.
+    A kernel without a root file system panics at once, and `panic=-1` with `-no-reboot` then ends qemu.
     """
+    if not os.access(KVM, os.R_OK | os.W_OK):
+        return False
+    (image,) = (kernel() / "boot").iterdir()
+    words = [tool("qemu-system-x86_64"), "-accel", "kvm", "-cpu", "max", "-m", "512M", "-nodefaults", "-no-reboot"]
+    words += ["-display", "none", "-kernel", str(image), "-append", "panic=-1"]
+    try:
+        return subprocess.run(words, capture_output=True, timeout=KVM_PATIENCE).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def fast() -> bool:
+    """Whether there is KVM, which is told."""
+    works = kvm_works()
+    slow = "the processor is emulated, so Python is some ten times slower (/dev/kvm is missing, closed to you or broken)"
+    print(f"machine: {'with KVM' if works else slow}", file=sys.stderr)
+    return works
+
+
+def to_stdout(chunk: bytes) -> None:
+    os.write(1, chunk)
+
+
+def run(
+    arguments: list[str],
+    environment: list[str],
+    timeout: float,
+    terminal: bool = False,
+    guest: Guest | None = None,
+    kvm: bool = False,
+    hear: Callable[[bytes], None] = to_stdout,
+) -> int:
+    """Boot a machine, run the command in it, pass its output on while it runs, and return its exit code."""
     for name in TOOLS:
         tool(name)
     debian = kernel()
     (image,) = (debian / "boot").iterdir()
     (modules,) = (debian / "lib/modules").iterdir()
-    accelerator = fastest(image) if kvm else "tcg"
+    start = guest.start if guest else str(Path.cwd())
+    if guest:
+        guest = replace(guest, directories={**guest.directories, "/usr/lib/modules": modules.parent})
     with ExitStack() as stack:
         files = Files(*(stack.enter_context(tempfile.TemporaryFile(dir="/var/tmp")) for _ in fields(Files)))
-        files.initrd.write(initrd(modules, shell_command(arguments, environment, terminal)))
+        files.initrd.write(initrd(modules, shell_command(arguments, environment, terminal, start), guest))
         files.initrd.flush()
         files.disk.truncate(DISK)
         files.swap.truncate(SWAP)
         run_tool(tool("mkfs.ext4"), "-q", "-O", "^has_journal", path(files.disk), fds=files.descriptors())
-        timed_out = watch(qemu_command(image, files, terminal, accelerator), files.descriptors(), timeout, terminal)
+        command = qemu_command(image, files, terminal, guest, kvm)
+        timed_out = watch(command, files.descriptors(), timeout, terminal, hear)
         # init.sh wrote "started" when it was ready to run the command, and then the command's exit code.
-        result = files.result.read().split()
+        result = files.result.read(100).split()
         if len(result) == 2:
             return int(result[1])
         if not (timed_out and result):
-            sys.stderr.write(files.log.read()[-4000:].decode(errors="replace"))
+            files.log.seek(max(0, os.fstat(files.log.fileno()).st_size - 4000))
+            sys.stderr.write(files.log.read().decode(errors="replace"))
         if timed_out:
             print(f"machine: not done after {timeout:g} seconds", file=sys.stderr)
             return 124
         raise MachineError("the virtual machine ended before the command did; the end of its kernel's log is above")
 
 
-def watch(command: list[str], descriptors: list[int], timeout: float, terminal: bool) -> bool:
+def watch(
+    command: list[str], descriptors: list[int], timeout: float, terminal: bool, hear: Callable[[bytes], None]
+) -> bool:
     """Run qemu to its end, or to the end of its time, and tell whether its time was up."""
     before = termios.tcgetattr(0) if terminal else None
     stdin, stdout = (None, None) if terminal else (subprocess.DEVNULL, subprocess.PIPE)
@@ -266,7 +315,7 @@ def watch(command: list[str], descriptors: list[int], timeout: float, terminal: 
     timer.start()
     try:
         while qemu.stdout and (chunk := os.read(qemu.stdout.fileno(), 65536)):
-            os.write(1, chunk)
+            hear(chunk)
         qemu.wait()
         return timer.finished.is_set()
     finally:
@@ -281,7 +330,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Run a command in a virtual machine with cgroup v2 only.")
     parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="then end it, code 124 (600)")
     parser.add_argument("--env", action="append", default=[], metavar="K=V", help="set a variable; may be repeated")
-    parser.add_argument("--kvm", action="store_true", help="use KVM where it really works, and say whether it does")
+    parser.add_argument("--kvm", action="store_true", help="use KVM if it really works, and tell whether it does")
     parser.add_argument("-t", "--tty", action="store_true", help="give the command this terminal (for a shell)")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="the command and its arguments")
     options = parser.parse_args()
@@ -292,7 +341,7 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):  # an exception, so that every `finally` is heeded
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
-        return run(options.command, options.env, options.timeout, options.tty, options.kvm)
+        return run(options.command, options.env, options.timeout, options.tty, kvm=options.kvm and fast())
     except BrokenPipeError:  # nobody reads our output any more
         return 128 + signal.SIGPIPE
     except (MachineError, OSError) as error:

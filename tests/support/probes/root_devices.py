@@ -1,9 +1,12 @@
-"""What the devices do when they are used: how a system call on each of them ends, by the name of the device."""
+"""What the devices do when they are used: how a system call on each of them ends, by the name of the device.
+
+The argument is what is typed at a terminal."""
 
 import errno
 import json
 import os
 import pty
+import sys
 from collections.abc import Callable
 
 
@@ -28,8 +31,8 @@ def zeros(fd: int) -> bool:
 
 def a_terminal(_: int) -> str:
     master, slave = pty.openpty()
-    os.write(master, b"typed\n")
-    return os.ttyname(slave)[:9] + os.read(slave, 10).decode().strip()
+    os.write(master, f"{sys.argv[1]}\n".encode())
+    return os.ttyname(slave)[:9] + os.read(slave, 100).decode().strip()
 
 
 print(

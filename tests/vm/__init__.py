@@ -1,0 +1,1 @@
+"""A virtual machine with cgroup v2 alone: see README.md."""
