@@ -254,7 +254,7 @@ def kvm_works() -> bool:
 def fast() -> bool:
     """Whether there is KVM, which is told."""
     works = kvm_works()
-    slow = "the processor is emulated, so Python is some ten times slower (/dev/kvm is missing, closed to you or broken)"
+    slow = "the processor is emulated, so Python is some ten times slower: /dev/kvm is missing, closed to you or broken"
     print(f"machine: {'with KVM' if works else slow}", file=sys.stderr)
     return works
 
