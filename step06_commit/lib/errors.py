@@ -9,7 +9,8 @@ PROGRAM = str(__package__).split(".")[0]  # the step, as people type it
 # Whether we are in a container: not in the machine's first PID namespace. Asked before the clone makes a new one.
 INSIDE = False
 with suppress(OSError):
-    INSIDE = os.stat("/proc/self/ns/pid").st_ino != 0xEFFFFFFC  # linux/nsfs.h
+    # The first's number is in linux/nsfs.h. WSL gives each of its distributions one, and has /run/WSL in it.
+    INSIDE = os.stat("/proc/self/ns/pid").st_ino != 0xEFFFFFFC and not os.path.exists("/run/WSL")
 REFUSALS = (errno.EPERM, errno.EACCES, errno.EROFS, errno.ENOSYS)
 OUTER = "the container that we are in forbids it; start that one with --privileged (docker run, podman run)"
 
