@@ -30,7 +30,7 @@ ALTERED, ADDED, NEW = 25, 150, {6: 675, 9: 1115}
 NEW_OF_OTHERS = 650
 CHAPTERS = ("README.md", "README.zh.md")  # each tells of its own step
 # Lines of a whole step that are not blank.
-SIZES = {1: 784, 2: 1180, 3: 1650, 4: 1850, 5: 2100, 6: 2900, 7: 3550, 8: 3900, 9: 5050}
+SIZES = {1: 785, 2: 1181, 3: 1650, 4: 1850, 5: 2100, 6: 2900, 7: 3550, 8: 3900, 9: 5050}
 # compression.zstd came with Python 3.14; an older Python does not list it.
 STANDARD_LIBRARY = sys.stdlib_module_names | {"compression"}
 
