@@ -53,6 +53,7 @@ ROWS: list[tuple[tuple[str, ...], dict[int, str], bool]] = [
     (ALL, NO_LIMITS | {9: "/proc/sys/net"}, False),
     ((*NO_FILTER, *ALL), NO_LIMITS | {9: "/proc/sys/net"}, False),
     ((*ALL, *NO_MASKS), NO_LIMITS, False),
+    ((*NO_FILTER, *NO_MASKS, *NETWORK), NO_LIMITS, False),
     (PRIVILEGED, {}, True),
     (USER, NO_PROC | NO_LIMITS, False),
     ((*USER, *NO_FILTER), NO_PROC | NO_LIMITS, True),
