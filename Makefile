@@ -3,7 +3,7 @@ SHELL = /bin/bash
 export PYTHON ?= python3
 export PATH := $(PATH):/usr/sbin:/sbin# runc, ip, nft: not in an ordinary user's PATH on Debian
 .NOTPARALLEL:
-.PHONY: help run demo picture test test-v2 lint diff doctor lab grade hint bench clean
+.PHONY: help run demo picture test test-v2 vm lint diff doctor lab grade hint bench clean
 
 RUNTIME ?= python -m my_runtime# of a lab: what starts it
 
@@ -45,6 +45,10 @@ test-v2: ## step 2's tests (or STEP's) and a look at every step under cgroup v2 
 		.venv/bin/python -m pytest -n 2 -m v2 $(if $(STEP),--step $(NN) --every-step,--first-step) -k 'not podman' \
 		--timeout 500 $$(grep -rl --include='test_*.py' mark.v2 tests) $(ARGS)
 
+vm: ## a shell as root in a small virtual machine with this folder in it: what you do there is gone when you leave
+	@tools/setup.sh vm
+	@.venv/bin/python tests/vm/machine.py --kvm --timeout 86400 $(if $(ARGS),$(ARGS),-t bash)$(GIVE_BACK)
+
 lint: ## ruff, mypy --strict, shellcheck, and that the chain of steps is whole
 	@tools/setup.sh lint
 	.venv/bin/ruff check
@@ -69,8 +73,8 @@ grade: ## what a runtime has earned: make grade STEP=04 DIR=~/my-runtime [RUNTIM
 		$(if $(JSON),--json '$(JSON)') $(if $(JUNIT),--junit '$(JUNIT)') $(if $(SANDBOX),--sandbox $(SANDBOX)) \
 		$(if $(WATCH),--watch)$(GIVE_BACK)
 
-hint: ## the next hint for a task: make hint STEP=04 TASK=layer DIR=~/my-runtime
-	@$(if $(and $(STEP),$(TASK)),,echo 'for what? For example: make hint STEP=04 TASK=layer' >&2; exit 2)
+hint: ## the next hint for a task: make hint STEP=04 TASK=removed DIR=~/my-runtime
+	@$(if $(and $(STEP),$(TASK)),,echo 'for what? For example: make hint STEP=04 TASK=removed' >&2; exit 2)
 	@tools/setup.sh test
 	@.venv/bin/python tools/lab.py hint $(NN:0%=%) --task $(TASK) $(if $(RUNTIME),--runtime '$(RUNTIME)') \
 		$(if $(DIR),--dir '$(DIR)')$(GIVE_BACK)

@@ -7,6 +7,7 @@ import sys
 from typing import Annotated, NoReturn
 
 import typer
+from typer import TyperException  # before 0.26 there is none: then __main__.py tells so
 
 from . import container
 from .config import Config
@@ -75,7 +76,7 @@ def main() -> NoReturn:
         have_standard_streams()
         code = app(without_values(sys.argv[1:]) or ["--help"], prog_name=f"python -m {PROGRAM}", standalone_mode=False)
         sys.stdout.flush()
-    except typer.TyperException as error:
+    except TyperException as error:
         complain(advice(*sys.argv[1:2]) or error.format_message())
         code = 125
     except BrokenPipeError:

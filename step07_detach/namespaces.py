@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .lib import explain, linux
-from .lib.errors import ContainerError, sentence
+from .lib.errors import INSIDE, ContainerError, sentence
 from .lib.linux import CLONE, MS
 
 # Asked before the clone: inside, the caller is 0.
@@ -49,7 +49,10 @@ def bring_up_loopback() -> None:
     set_flags, up = 0x8914, 0x1
     explain.line("ip link set lo up")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        fcntl.ioctl(any_socket, set_flags, struct.pack("16sh22x", b"lo", up))
+        try:
+            fcntl.ioctl(any_socket, set_flags, struct.pack("16sh22x", b"lo", up))
+        except OSError as error:
+            raise OSError(error.errno, f"ip link set lo up: {error.strerror}") from None
 
 
 @contextmanager
@@ -68,14 +71,18 @@ def remedy(error: OSError) -> str:
         return f"the limit on namespaces is reached: raise it (as root) with 'sysctl {limit}=15000'; see namespaces(7)"
     if error.errno not in (errno.EPERM, errno.EACCES, errno.EINVAL, errno.EUSERS, errno.ENOSYS):
         return sentence(error)
+    if INSIDE and (not ROOTLESS or error.errno == errno.ENOSYS):  # as engines of containers answer clone3
+        return sentence(error)
     if not ROOTLESS:
-        return f"{sentence(error)}: this root may not make namespaces (inside another container?)"
+        return f"{sentence(error)}: this root may not make namespaces"
     if sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1":
         reason = "AppArmor forbids it: 'sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0'"
     elif sysctl("kernel/unprivileged_userns_clone") == "0":
         reason = "switched off: 'sudo sysctl kernel.unprivileged_userns_clone=1'"
+    elif INSIDE:
+        return sentence(error)
     else:
-        reason = f"{sentence(error)} (inside a chroot or another container?)"
+        reason = f"{sentence(error)} (inside a chroot?)"
     return f"without root a container needs a user namespace; {reason}, or run as root"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
+from typer import TyperException  # before 0.26 there is none: then __main__.py tells so
 
 from . import container, environment, namespaces, volumes
 from .cgroups.limits import Limits, parse_size
@@ -162,7 +163,7 @@ def main() -> NoReturn:
             add_commands()
         code = app(without_values(sys.argv[1:]) or ["--help"], prog_name=f"python -m {PROGRAM}", standalone_mode=False)
         sys.stdout.flush()
-    except typer.TyperException as error:
+    except TyperException as error:
         complain(advice(*sys.argv[1:2]) or error.format_message())
         code = 125
     except BrokenPipeError:

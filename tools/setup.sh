@@ -5,6 +5,7 @@
 #   tools/setup.sh lint   … and ruff, mypy, pytest; shellcheck
 #   tools/setup.sh test   … and the programs that the suite compares with and looks through
 #   tools/setup.sh v2     … and the virtual machine
+#   tools/setup.sh vm     what `run` has, and the virtual machine
 #
 # and `tools/setup.sh give-back` makes over what root has left here to the owner of this folder.
 #
@@ -83,11 +84,17 @@ programs() { # KIND…: install the packages of these kinds that are missing; na
 
 old() { ! "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; }
 
-make_venv() {
+check_python() { # the first to be told, if there is no Python for .venv
     local python=${PYTHON:-python3}
     command -v "$python" >/dev/null || fail "there is no $python: install Python 3.11 or newer (apt-get install python3)"
     ! old "$python" || fail "$("$python" --version) is too old: install 3.11 or newer, then: make PYTHON=python3.12 …"
+}
+
+make_venv() {
+    local python=${PYTHON:-python3}
+    check_python
     [ ! -e .venv ] || [ -w .venv ] || fail ".venv belongs to somebody else: remove it (sudo rm -r .venv) and try again"
+    [ ! -L .venv ] || fail ".venv is a link, and what it leads to would be emptied: remove it (rm .venv) and try again"
 
     say "making .venv"
     if "$python" -c 'import venv, ensurepip' 2>/dev/null ||
@@ -106,12 +113,28 @@ make_venv() {
 # What .venv is made of. Another interpreter there, or a checkout that was moved, and it has to be made anew.
 made_of() { echo "$PWD $(readlink -f .venv/bin/python)"; }
 
+pip_install() { # ARGUMENT…: quietly; when it fails, first what is to be done, then the end of pip's own words
+    local log
+    log=$(mktemp)
+    if ! .venv/bin/pip install --quiet --disable-pip-version-check --retries 2 "$@" >"$log" 2>&1; then
+        if grep -qE 'Connection|Max retries|name resolution|Network is unreachable|timed out' "$log"; then
+            say "pip reaches no package index: is there a network? A proxy is named by https_proxy=…," \
+                "a mirror by PIP_INDEX_URL=…"
+        else
+            say "pip could not install them:"
+        fi
+        grep -v 'WARNING: Retrying' "$log" | tail -n 3 >&2
+        rm -f "$log"
+        exit 1
+    fi
+    rm -f "$log"
+}
+
 virtual_environment() { # EXTRA: "" or "[dev]"
     if [ ! -x .venv/bin/python ] || [ "$(made_of)" != "$(cat .venv/.made 2>/dev/null)" ]; then make_venv; fi
     [ ".venv/.has$1" -nt pyproject.toml ] && return
     say "installing Python packages into .venv (pip)"
-    .venv/bin/pip install --quiet --disable-pip-version-check --editable ".$1" ||
-        fail "pip could not install them, for the reason above"
+    pip_install --constraint tools/constraints.txt --editable ".$1"
     touch .venv/.has ".venv/.has$1"
     give_back
 }
@@ -122,6 +145,7 @@ give_back() { # after `sudo make test`, the owner of the checkout can still writ
             -exec chown -R --no-dereference --reference=. {} +
 }
 
+[ -x .venv/bin/python ] || [ "${1:-}" = give-back ] || check_python
 case ${1:-} in
 run)
     if may_be_root </dev/null; then programs run; fi # without asking for a password: it works without, too
@@ -129,7 +153,8 @@ run)
     ;;
 lint) programs lint; virtual_environment "[dev]" ;;
 test) programs run test; virtual_environment "[dev]" ;;
+vm) programs run v2; virtual_environment "" ;;
 v2) programs run test v2; virtual_environment "[dev]" ;;
 give-back) give_back ;;
-*) fail "usage: tools/setup.sh run|lint|test|v2|give-back" ;;
+*) fail "usage: tools/setup.sh run|lint|test|v2|vm|give-back" ;;
 esac

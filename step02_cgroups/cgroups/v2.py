@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..lib import linux
+from ..lib.errors import INSIDE, OUTER
 from .hierarchy import CONTROLLERS, Hierarchy, make_directory, mounted
 from .limits import Limits
 
@@ -96,4 +97,4 @@ def remedy() -> str:
         return f"{blocked[0]} has processes of its own, so it can hand nothing down; move them to a cgroup below it"
     if os.geteuid() != 0:
         return "run as root, or in a shell from 'systemd-run --user --scope -p Delegate=yes $SHELL'"
-    return "it is switched off in the kernel, or not handed down to the container that we are in"
+    return OUTER if INSIDE else "it is switched off in the kernel"

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Interface
 
 from ..lib import explain, linux
-from ..lib.errors import ContainerError
+from ..lib.errors import ContainerError, sentence
 from ..lib.linux import CLONE
 from .model import Namespace
 
@@ -111,7 +111,7 @@ class Netlink:
         try:
             list(self.ask(kind, flags, b"".join(body)))
         except OSError as error:
-            raise ContainerError(f"ip {text}: {error.strerror}") from None
+            raise ContainerError(f"ip {text}: {sentence(error)}") from None
 
     # ---- links ----
 

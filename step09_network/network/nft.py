@@ -5,13 +5,15 @@ wrong, none: it is a transaction.
 """
 
 import ctypes
+import errno
 import json
 from typing import Any
 
-from ..lib import explain
-from ..lib.errors import ContainerError
+from ..lib import explain, linux
+from ..lib.errors import ContainerError, sentence
 
 HANDLES, JSON = 1 << 3, 1 << 4  # nftables/libnftables.h: NFT_CTX_OUTPUT_…
+CAP_NET_ADMIN = 12  # linux/capability.h
 Place = tuple[str, str, str]  # the family, the table and the chain
 
 
@@ -31,6 +33,8 @@ LIBRARY.nft_ctx_output_set_flags(CONTEXT, HANDLES | JSON)
 
 def call(text: str) -> str:
     """Run commands. Returns what they print, as JSON. Raises ContainerError if one is refused; then none was done."""
+    if CAP_NET_ADMIN not in linux.capget():  # then the library writes to standard error, too
+        raise ContainerError(sentence(PermissionError(errno.EPERM, "nftables: Operation not permitted")))
     if LIBRARY.nft_run_cmd_from_buffer(CONTEXT, text.encode()) != 0:
         said = LIBRARY.nft_ctx_get_error_buffer(CONTEXT).decode().splitlines()
         raise ContainerError(f"nftables: {said[0] if said else 'refused'}: has this kernel no nf_tables?")

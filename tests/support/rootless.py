@@ -26,10 +26,14 @@ def interpreter() -> tuple[str, str]:
     """A Python for that user, and its PYTHONPATH: ours if it can, else the system's with a copy of what we use."""
     if user() is None or _runs(sys.executable, ""):
         return sys.executable, ""
-    libraries = str(session.once("libraries", _copy_dependencies))
-    if not _runs(image.PYTHON, libraries):
+    if not _runs(image.PYTHON, libraries()):
         raise Missing(f"no Python here can both be run by an unprivileged user and import Typer (tried {image.PYTHON})")
-    return image.PYTHON, libraries
+    return image.PYTHON, libraries()
+
+
+def libraries() -> str:
+    """A directory with a copy of what we import, for any Python and any user."""
+    return str(session.once("libraries", _copy_dependencies))
 
 
 def packages(directory: Path) -> Path:

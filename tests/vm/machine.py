@@ -1,6 +1,6 @@
 """Run one command in a small virtual machine that has cgroup v2 and nothing else.
 
-    python tests/vm/machine.py [--timeout SECONDS] [--env K=V]... [-t] COMMAND [ARG...]
+    python tests/vm/machine.py [--timeout SECONDS] [--env K=V]... [--kvm] [-t] COMMAND [ARG...]
 
 The command sees the host's files at the same paths, is root, and may write anywhere: nothing of it reaches the host.
 Its output is ours and so is its exit code; 124: time is up; 125: the machine itself failed. See README.md beside this.
@@ -148,7 +148,7 @@ def initrd(modules: Path, command: str, guest: Guest | None = None) -> bytes:
         for file in files:
             shutil.copy(modules / file, tree / "lib/modules")
         (tree / "modules").write_text("".join(f"{Path(file).name}\n" for file in files))
-        settings = {"MODULES": str(modules.parent), "PROJECT": str(Path.cwd()), "VENV": sys.prefix}
+        settings = {"MODULES": str(modules.parent), "PROJECT": str(Path.cwd()), "VENV": str(Path(sys.prefix).resolve())}
         (tree / "settings").write_bytes(os.fsencode("".join(f"{k}={shlex.quote(v)}\n" for k, v in settings.items())))
         (tree / "command").write_bytes(os.fsencode(command))
         if guest:
@@ -251,6 +251,14 @@ def kvm_works() -> bool:
         return False
 
 
+def fast() -> bool:
+    """Whether there is KVM, which is told."""
+    works = kvm_works()
+    slow = "the processor is emulated, so Python is some ten times slower: /dev/kvm is missing, closed to you or broken"
+    print(f"machine: {'with KVM' if works else slow}", file=sys.stderr)
+    return works
+
+
 def to_stdout(chunk: bytes) -> None:
     os.write(1, chunk)
 
@@ -322,6 +330,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Run a command in a virtual machine with cgroup v2 only.")
     parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="then end it, code 124 (600)")
     parser.add_argument("--env", action="append", default=[], metavar="K=V", help="set a variable; may be repeated")
+    parser.add_argument("--kvm", action="store_true", help="use KVM if it really works, and tell whether it does")
     parser.add_argument("-t", "--tty", action="store_true", help="give the command this terminal (for a shell)")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="the command and its arguments")
     options = parser.parse_args()
@@ -332,7 +341,7 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):  # an exception, so that every `finally` is heeded
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
-        return run(options.command, options.env, options.timeout, options.tty)
+        return run(options.command, options.env, options.timeout, options.tty, kvm=options.kvm and fast())
     except BrokenPipeError:  # nobody reads our output any more
         return 128 + signal.SIGPIPE
     except (MachineError, OSError) as error:

@@ -121,7 +121,9 @@ def container() -> str:
     if name := variables.get("container") or text("/run/systemd/container"):
         return name
     above = re.search(r"docker|kubepods|containerd|libpod|lxc", text("/proc/1/cgroup"))
-    return above[0] if above else "of an unknown kind" if "pid" in others else ""
+    if above:
+        return above[0]
+    return "of an unknown kind" if "pid" in others and not Path("/run/WSL").exists() else ""
 
 
 def machine() -> str:
