@@ -59,7 +59,8 @@ def show_failure(failure: str, told: set[str], console: Console) -> None:
 def lines(task: TaskResult) -> list[str]:
     """What failed, for the student: unlisted tests are only counted."""
     number = len(task.unlisted_failures)
-    further = ["a further test failed"] if number == 1 else [f"{number} further tests failed"] if number else []
+    further = ["a further test failed, which is not shown"] if number == 1 else []
+    further += [f"{number} further tests failed, which are not shown"] if number > 1 else []
     return [*task.failures, *further]
 
 
@@ -72,7 +73,7 @@ def following(report: Report) -> str:
     """The first thing to do."""
     for task in report.tasks:
         if task.counted and not task.passed:
-            return f"{task.title}. For a hint: make hint STEP={report.step:02} TASK={task.name}"
+            return f"{task.title}. A hint: ./hint {task.name}, or make hint STEP={report.step:02} TASK={task.name}"
     if report.broken:
         return "what is broken of earlier steps"
     if report.possible < 100:
