@@ -3,7 +3,7 @@ SHELL = /bin/bash
 export PYTHON ?= python3
 export PATH := $(PATH):/usr/sbin:/sbin# runc, ip, nft: not in an ordinary user's PATH on Debian
 .NOTPARALLEL:
-.PHONY: help run demo picture test test-v2 lint diff bench doctor clean
+.PHONY: help run demo picture test test-v2 lint diff bench book doctor clean
 
 STEPS := $(patsubst %/__main__.py,%,$(sort $(wildcard step[0-9][0-9]_*/__main__.py)))
 ifdef STEP
@@ -58,6 +58,10 @@ diff: ## make diff STEP=03: what chapter 3 changes
 bench: ## how fast start-up and import are, beside unshare, runc, Podman and tar; ARGS=--quick for a glance
 	@tools/setup.sh run
 	@.venv/bin/python tools/bench.py $(if $(STEP),--step $(NN)) $(ARGS)$(GIVE_BACK)
+
+book: ## one website of all chapters, English and Chinese, to read without the Internet: .cache/book/html/index.html
+	@tools/setup.sh book
+	@.venv/bin/python tools/book.py$(GIVE_BACK)
 
 doctor: ## what this machine can do: which of the nine steps run here, and what to do about those that do not
 	@$(PYTHON) tools/labs/doctor.py

@@ -55,7 +55,8 @@ def find_steps(root: Path) -> list[Path]:
 def is_code(name: str) -> bool:
     """Whether the chain is concerned with this file: not the chapter's text, nor what Python and editors leave."""
     parts = PurePosixPath(name).parts
-    return name != "README.md" and not any(part == "__pycache__" or part.startswith(".") for part in parts)
+    chapter = name in ("README.md", "README.zh.md")
+    return not chapter and not any(part == "__pycache__" or part.startswith(".") for part in parts)
 
 
 def contents(step: Path) -> dict[str, bytes]:
