@@ -1,12 +1,12 @@
 """Build one website from the chapters, to be read without the Internet: `make book`.
 
-Sphinx makes it, in the theme Furo, and MyST reads the chapters. Why these: MyST follows CommonMark, so a page looks here
-as it looks in the repository (lists, `<details>`, anchors), and the chapters need nothing that is only for the website.
-Sphinx's search and Furo's pages work from files on a disk, without a server. All three are well kept.
+Sphinx makes it, in the theme Furo, and MyST reads the chapters. Why these: MyST follows CommonMark, so a page looks
+here as it looks in the repository (lists, `<details>`, anchors), and the chapters need nothing that is only for the
+website. Sphinx's search and Furo's pages work from files on a disk, without a server. All three are well kept.
 
-Each edition, English and Chinese, is a website of its own, so that search finds one language. They lie in one folder and
-link to each other. `prepare` writes a folder of Markdown for each; `build` calls Sphinx. What Sphinx is told stands in
-tools/site/conf.py.
+Each edition, English and Chinese, is a website of its own, so that search finds one language. They lie in one folder
+and link to each other. `prepare` writes a folder of Markdown for each; `build` calls Sphinx. What Sphinx is told stands
+in tools/site/conf.py.
 """
 
 import html
@@ -207,7 +207,7 @@ def changes_title(edition: Edition, number: int) -> str:
 def changes_page(book: Book, edition: Edition, number: int) -> str:
     """What `make diff` shows, as a page: new files whole, the others as a diff, each under its name."""
     new, old = book.steps[number - 1], book.steps[number - 2]
-    command = [sys.executable, PROJECT / "tools" / "chain.py", "--root", book.root, "diff", str(number), "--stat"]
+    command = [sys.executable, f"{PROJECT}/tools/chain.py", "--root", str(book.root), "diff", str(number), "--stat"]
     summary = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
     lead = edition.first_lead if number == 1 else edition.lead.format(number)
     parts = [f"# {changes_title(edition, number)}", lead, block("text", summary)]
@@ -252,7 +252,7 @@ def contents(book: Book, edition: Edition) -> str:
 
 
 def prepare(root: Path, into: Path) -> Book:
-    """Write a folder of Markdown for each edition, `into`/en and `into`/zh_CN. It also tells which links lead nowhere."""
+    """Write a folder of Markdown for each edition, `into`/en and `into`/zh_CN. It tells which links lead nowhere."""
     shutil.rmtree(into, ignore_errors=True)
     steps = chain.find_steps(root)
     book = Book(root, steps, {edition: find_pages(root, steps, edition) for edition in EDITIONS})

@@ -6,6 +6,7 @@
 #   tools/setup.sh test   … and the programs that the suite compares with and looks through
 #   tools/setup.sh v2     … and the virtual machine
 #   tools/setup.sh book   .venv with what makes the website, and Mermaid, which draws its diagrams
+#   tools/setup.sh book-test  … and a browser to look at it
 #
 # and `tools/setup.sh give-back` makes over what root has left here to the owner of this folder.
 #
@@ -41,6 +42,8 @@ test  mmdebstrap        mmdebstrap                      a Debian to run a real s
 test  redis-tools       redis-benchmark                 the server's client and load
 v2    qemu-system-x86   qemu-system-x86_64              the machine with cgroup v2 (its kernel is fetched when it starts)
 v2    e2fsprogs         mkfs.ext4                       its disk
+look  chromium          chromium                        the browser that looks at the website
+look  fonts-noto-cjk    /usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc      Chinese in it
 END
 }
 
@@ -156,6 +159,7 @@ lint) programs lint; virtual_environment "[dev]" ;;
 test) programs run test; virtual_environment "[dev]" ;;
 v2) programs run test v2; virtual_environment "[dev]" ;;
 book) virtual_environment "[book]"; mermaid ;;
+book-test) programs look; virtual_environment "[book-test]"; mermaid ;;
 give-back) give_back ;;
-*) fail "usage: tools/setup.sh run|lint|test|v2|book|give-back" ;;
+*) fail "usage: tools/setup.sh run|lint|test|v2|book|book-test|give-back" ;;
 esac

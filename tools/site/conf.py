@@ -19,7 +19,7 @@ html_theme = "furo"
 html_static_path = [str(HERE / "static"), os.environ["BOOK_MERMAID"]]
 templates_path = [str(HERE / "templates")]
 html_css_files = ["book.css"]
-html_js_files = [("diagrams.js", {"defer": "defer"})]
+html_js_files = [("book.js", {"defer": "defer"})]
 html_copy_source = False
 html_show_sphinx = False
 html_theme_options = {"source_view_link": "", "top_of_page_buttons": []}
@@ -33,3 +33,12 @@ html_context = {"languages": json.loads(os.environ["BOOK_LANGUAGES"])}
 jieba = import_module("jieba")  # cuts Chinese into words for the search
 jieba.setLogLevel("WARNING")
 jieba.dt.tmp_dir = os.environ["BOOK_CACHE"]
+# What the reader types has to be cut likewise, which Sphinx leaves out; words of one character are not in its index.
+import_module("sphinx.search.zh").SearchChinese.js_splitter_code = """
+const segmenter = new Intl.Segmenter("zh", { granularity: "word" });
+var splitQuery = (query) => query.split(/[^\\p{Letter}\\p{Number}_]+/u).flatMap((part) => {
+  if (!/\\p{Script=Han}/u.test(part)) return part ? [part] : [];
+  const words = [...segmenter.segment(part)].map(({ segment }) => segment).filter((word) => word.length > 1);
+  return words.length ? words : [part];
+});
+"""

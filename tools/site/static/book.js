@@ -1,3 +1,6 @@
+// Search shows parts of the pages that it finds, and asks the server for them. Files on a disk have no server.
+if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
+
 // Draws the diagrams of a page with Mermaid, which is loaded only where there are any, in the colours of the theme.
 (() => {
   const folder = document.currentScript.src.replace(/[^/]*$/, "");
