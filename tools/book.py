@@ -213,10 +213,10 @@ def changes_page(book: Book, edition: Edition, number: int) -> str:
     parts = [f"# {changes_title(edition, number)}", lead, block("text", summary)]
     if number == 1:
         parts += [
-            f"## {name}\n\n{block(lexer(name), content.decode())}" for name, content in chain.contents(new).items()
+            f"## `{name}`\n\n{block(lexer(name), content.decode())}" for name, content in chain.contents(new).items()
         ]
     for change in chain.changes(old, new) if number > 1 else []:
-        parts.append(f"## {change.name} ({edition.kinds[change.kind]})")
+        parts.append(f"## `{change.name}` ({edition.kinds[change.kind]})")
         if change.kind == "new":
             parts.append(block(lexer(change.name), (new / change.name).read_text()))
         else:
@@ -272,7 +272,7 @@ def prepare(root: Path, into: Path) -> Book:
 
 
 def source_page(root: Path, name: str) -> str:
-    return f"---\norphan: true\n---\n# {name}\n\n{block(lexer(name), (root / name).read_text())}\n"
+    return f"---\norphan: true\n---\n# `{name}`\n\n{block(lexer(name), (root / name).read_text())}\n"
 
 
 def write(folder: Path, pages: dict[str, str]) -> None:

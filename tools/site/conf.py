@@ -16,12 +16,15 @@ smartquotes = False  # the pages stay as they are typed
 show_warning_types = True
 
 html_theme = "furo"
+pygments_style = "default"
+pygments_dark_style = "github-dark"
 html_static_path = [str(HERE / "static"), os.environ["BOOK_MERMAID"]]
 templates_path = [str(HERE / "templates")]
 html_css_files = ["book.css"]
 html_js_files = [("book.js", {"defer": "defer"})]
 html_copy_source = False
 html_show_sphinx = False
+html_show_copyright = False
 html_theme_options = {"source_view_link": "", "top_of_page_buttons": []}
 html_sidebars = {
     "**": [
