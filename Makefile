@@ -29,7 +29,7 @@ demo: ## what the last step can do, in two minutes: detach, exec, a volume, a we
 	@tools/setup.sh run
 	@tools/demo.sh$(GIVE_BACK)
 
-picture: ## draw what the demo prints, for README: tools/demo.svg
+picture: ## draw what the demo prints, for README, and a container's timeline, for chapter 1: tools/*.svg
 	@tools/setup.sh run
 	@.venv/bin/python tools/picture.py$(GIVE_BACK)
 

@@ -163,8 +163,8 @@ def rewrite_link(book: Book, edition: Edition, name: str, match: re.Match[str]) 
     if aim.endswith(CHINESE.readme) and aim not in book.pages[CHINESE]:  # not translated yet
         aim = aim.replace(CHINESE.readme, ENGLISH.readme)
     here = book.pages[edition][name]
-    if image:
-        return f"![{text}](/{aim})"
+    if aim.endswith(".svg"):  # shown here, or opened by itself
+        return f"{image}[{text}](/{aim})"
     if aim in book.pages[edition]:
         return f"[{text}](/{book.pages[edition][aim]}.md{mark}{anchor})"
     for other in EDITIONS:
