@@ -133,9 +133,12 @@ def test_command_line(tmp_path: Path) -> None:
     for loads in ("src=", "@import", "url(http", "<link", "<script"):
         assert loads not in page
     done = subprocess.run(
-        [sys.executable, PROGRAM, "--svg"], input=RUN.encode() + b"\x1b\xff", capture_output=True, check=True
+        [sys.executable, PROGRAM, "--svg"],
+        input=RUN.encode() + b"[init] chdir(\x1b\xff) = 0\n",
+        capture_output=True,
+        check=True,
     )
-    assert len(rows(ElementTree.fromstring(done.stdout))) == 6
+    assert len(rows(ElementTree.fromstring(done.stdout))) == 7
 
 
 def test_no_line_of_explain(tmp_path: Path) -> None:
