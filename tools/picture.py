@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def container() -> None:
-    words = [sys.executable, "-m", "step01_namespaces", "run", "--explain", "--hostname", "box", "hostname"]
+    words = [sys.executable, "-m", "step01_namespaces", "run", "--explain", "--hostname", "box", "true"]
     done = subprocess.run(words, cwd=TOOLS.parent, capture_output=True, text=True, check=True)
     picture = TOOLS / "timeline.svg"
     events = timeline.read(done.stderr.splitlines())
