@@ -3,7 +3,7 @@ SHELL = /bin/bash
 export PYTHON ?= python3
 export PATH := $(PATH):/usr/sbin:/sbin# runc, ip, nft: not in an ordinary user's PATH on Debian
 .NOTPARALLEL:
-.PHONY: help run demo picture test test-v2 vm lint diff doctor lab grade hint bench clean
+.PHONY: help run demo picture test test-v2 vm lint diff doctor lab grade hint bench book clean
 
 RUNTIME ?= python -m my_runtime# of a lab: what starts it
 
@@ -31,7 +31,7 @@ demo: ## what the last step can do, in two minutes: detach, exec, a volume, a we
 	@tools/setup.sh run
 	@tools/demo.sh$(GIVE_BACK)
 
-picture: ## draw what the demo prints, for README: tools/demo.svg
+picture: ## draw what the demo prints, for README, and a container's timeline, for chapter 1: tools/*.svg
 	@tools/setup.sh run
 	@.venv/bin/python tools/picture.py$(GIVE_BACK)
 
@@ -82,6 +82,10 @@ hint: ## the next hint for a task: make hint STEP=04 TASK=removed DIR=~/my-runti
 bench: ## how fast start-up and import are, beside unshare, runc, Podman and tar; ARGS=--quick for a glance
 	@tools/setup.sh run
 	@.venv/bin/python tools/bench.py $(if $(STEP),--step $(NN)) $(ARGS)$(GIVE_BACK)
+
+book: ## one website of all chapters, English and Chinese, to read without the Internet: .cache/book/html/index.html
+	@tools/setup.sh book
+	@.venv/bin/python tools/book.py$(GIVE_BACK)
 
 doctor: ## what this machine can do: which of the nine steps run here, and what to do about those that do not
 	@$(PYTHON) tools/labs/doctor.py

