@@ -137,9 +137,17 @@ def test_unlisted_tests_count_and_are_not_told() -> None:
     told = Teller().ended("test_false_fails").ended("test_wrong_usage", "failed", "a secret")
     result = counted(told.lines, [WRONG])
     assert result.score == 0
-    assert "a further test failed" in shown(result) and "secret" not in shown(result) + report.junit(result)
+    assert "1 test that is not shown failed: try what lies at the edges" in shown(result)
+    assert "secret" not in shown(result) + report.junit(result)
     visible, hidden = report.gradescope(result)["tests"]
     assert "secret" not in json.dumps(visible) and "secret" in hidden["output"] and hidden["visibility"] == "hidden"
+
+
+def test_an_empty_function_is_named_for_unlisted_tests_too() -> None:
+    said = "typed: my_runtime run -x\ncame out: exit code 125, errors 'my_runtime: cli.usage() is yours to write: cli…'"
+    result = counted(Teller().ended("test_wrong_usage", "failed", said).ended("test_false_fails").lines, [WRONG])
+    told = shown(result)
+    assert "1 test that is not shown failed: cli.usage() is yours to write\n" in told and "run -x" not in told
 
 
 def test_only_what_is_signed_counts() -> None:
@@ -167,6 +175,15 @@ def test_earlier_steps_are_looked_at_and_give_no_points() -> None:
     heard.hear(told.lines)
     result = grade.count(2, "./mydocker", [], heard)
     assert result.broken == ["step 1, false fails\nit said yes"] and "Broken of earlier steps" in shown(result)
+
+
+def test_as_long_as_no_run_gets_far_earlier_steps_are_one_line() -> None:
+    said = "came out: exit code 125, errors 'my_runtime: cli.usage() is yours to write: cli.py, line 9'"
+    early = "The tests of earlier steps fail too, as no run gets as far yet."
+    result = Report(2, "./mydocker", [], [f"step 1, one\n{said}", f"step 1, two\n{said}"])
+    assert early in shown(result) and "step 1, one" not in shown(result)
+    result = Report(2, "./mydocker", [], [*result.broken, "step 1, three\nit said yes"])
+    assert early not in shown(result) and "step 1, one" in shown(result)
 
 
 @pytest.mark.parametrize("step", range(1, 10))

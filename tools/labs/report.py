@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import time
 import xml.etree.ElementTree as xml
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from .grade import CannotGrade, Report, TaskResult, grade
 
 ROOM = 1 << 20  # bytes that a results file takes from the start
 MOST = 3000  # characters told of one task: all of them together have room
+EMPTY = re.compile(r"[\w.]+\(\) is yours to write")  # as rooms.py has it raised
+EDGES = "try what lies at the edges of this task yourself"
 
 
 # ---- for a student ---------------------------------------------------------------------------------------------------
@@ -37,7 +41,7 @@ def show(report: Report, console: Console) -> None:
                 show_failure(failure, told, console)
     if report.broken:
         console.print("\n[bold]Broken of earlier steps[/bold]")
-        for failure in report.broken:
+        for failure in broken(report):
             show_failure(failure, told, console)
     console.print(f"\n[bold]{total(report)}[/bold]")
     if report.remark:
@@ -57,11 +61,27 @@ def show_failure(failure: str, told: set[str], console: Console) -> None:
 
 
 def lines(task: TaskResult) -> list[str]:
-    """What failed, for the student: unlisted tests are only counted."""
-    number = len(task.unlisted_failures)
-    further = ["a further test failed, which is not shown"] if number == 1 else []
-    further += [f"{number} further tests failed, which are not shown"] if number > 1 else []
-    return [*task.failures, *further]
+    """What failed, for the student. Unlisted tests are only counted, and what they found empty is named."""
+    reasons = Counter(unwritten(failure) or EDGES for failure in task.unlisted_failures)
+    return [*task.failures, *(f"{tests(number)} not shown failed: {reason}" for reason, number in reasons.items())]
+
+
+def tests(number: int) -> str:
+    return "1 test that is" if number == 1 else f"{number} tests that are"
+
+
+def unwritten(failure: str) -> str:
+    """What the starter's own line says, if a test failed by a function that is still empty."""
+    found = EMPTY.search(failure)
+    return found[0] if found else ""
+
+
+def broken(report: Report) -> list[str]:
+    """What failed of earlier steps. As long as no run gets as far, all of it fails in the same way."""
+    empty = {unwritten(failure) for failure in report.broken}
+    if len(report.broken) > 1 and len(empty) == 1 and "" not in empty:
+        return ["The tests of earlier steps fail too, as no run gets as far yet."]
+    return report.broken
 
 
 def total(report: Report) -> str:
@@ -106,7 +126,7 @@ def gradescope(report: Report) -> dict[str, Any]:
             said = "\n".join(task.unlisted_failures)
             name = f"{task.topic}: {task.title}: what is unlisted"
             tests.append({"name": name, "score": 0, "max_score": 0, "output": said[:MOST], "visibility": "hidden"})
-    said = "\n".join([total(report), report.remark, *(f"broken: {line}" for line in report.broken)])
+    said = "\n".join([total(report), report.remark, *(f"broken: {line}" for line in broken(report))])
     return {
         "score": report.score,
         "execution_time": round(report.seconds),

@@ -44,7 +44,7 @@ class Task:
     points: int
     tests: tuple[str, ...]  # "test_overlay.py::test_a", in the step's folder
     hints: Hints
-    unlisted: tuple[str, ...] = ()  # count likewise; a student's output calls each of them "a further test"
+    unlisted: tuple[str, ...] = ()  # count likewise; a student's output only says how many failed
     starter: str = "fails"  # what the generated starter does: "fails" or "passes"
     message: str = ""  # the wording that a test wants, where one is graded
 
