@@ -289,6 +289,7 @@ def test_three_hints(tmp_path: Path, tasks: list[Task], capsys: pytest.CaptureFi
     third = hinted(capsys, "./mydocker", place)
     assert "the system calls of `run --hostname box hostname`" in third
     assert "the first difference: at the beginning, the reference calls clone3(" in third
+    assert third.endswith("the reference: exit code 0 yours: exit code 0")
 
 
 def test_a_hint_for_what_is_no_task(tasks: list[Task]) -> None:
@@ -309,6 +310,21 @@ def test_the_first_difference(reference: str, student: str, said: str) -> None:
     console = Console(width=200, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
     hints.side_by_side(reference.split(), student.split(), console)
     assert f"the first difference: {said}\n" in console.export_text()
+
+
+def test_what_differs_between_two_right_runtimes_is_no_difference() -> None:
+    """What was there already, and which directory of cgroups comes first. The order within one directory counts."""
+
+    def order(*texts: str) -> list[str]:
+        return hints.outside_first([("runtime", text) for text in texts])
+
+    base = "/sys/fs/cgroup"
+    memory, cpu = f'mkdir("{base}/memory/ID", 0700) = 0', f'mkdir("{base}/cpu/ID", 0700) = 0'
+    first, then = f"echo 1 > {base}/memory/ID/b", f"echo 2 > {base}/memory/ID/a"
+    in_vain = f'mkdir("{base}/cpu/mydocker", 0700) = -1 EEXIST (File exists)'
+    wanted = order(cpu, memory, first, then, "clone3() = PID", memory)
+    assert order(in_vain, memory, first, then, cpu, "clone3() = PID", memory) == wanted
+    assert order(memory, then, first, cpu, "clone3() = PID", memory) != wanted
 
 
 # ---- a class ---------------------------------------------------------------------------------------------------------

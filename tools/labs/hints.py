@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from difflib import SequenceMatcher
+from itertools import groupby
 from pathlib import Path
 
 from rich import box
@@ -31,7 +32,11 @@ AROUND = 4  # lines that are shown before and after a difference
 # keeps its store; nor close_range, which helpers call too, with numbers of their own.
 SEEN = re.compile(r"echo |ip link set lo up|(?!close_range)\w+\(")
 OWN_STORE = re.compile(r'(mkdir|rmdir|rename|symlink)\("STORE')
+IN_VAIN = re.compile(r" = -1 E(EXIST|NOENT)\b")  # it was there already, or nothing was: no difference in what is done
+# What is done in a directory of cgroups. In which order those are gone through does not matter.
+GROUP = re.compile(r'(?:mkdir|rmdir)\("(/sys/fs/cgroup/[^"]*)"|echo .* > (/sys/fs/cgroup/.*)/')
 MOST = 40  # lines of the table
+NARROWEST = 120  # columns of the table where its width is our choice: in a pipe
 Side = list[str]  # what one runtime asked of the kernel, in order
 
 
@@ -64,6 +69,8 @@ def next_stage(directory: Path | None, step: int, task: str) -> int:
 def hint(step: int, name: str, command: str, directory: Path | None) -> None:
     """Print the next hint for a task. Raises NoHint."""
     task, console = find(step, name), Console()
+    if not console.is_terminal:
+        console = Console(width=max(NARROWEST, console.width))
     if task.message:
         console.print(f"the test wants this wording: {task.message}", markup=False, highlight=False)
     stage = next_stage(directory, step, name)
@@ -86,16 +93,19 @@ def compare(step: int, task: Task, command: str, directory: Path, console: Conso
     with tempfile.TemporaryDirectory(prefix="mydocker-lab-") as place:
         reference = [sys.executable, "-m", package(step)]
         root = image(Path(place, "reference"), step)
-        expected = told(run_of(step, reference, options, inside, root, Path(place, "reference"), REPOSITORY), place)
+        explained = run_of(step, reference, options, inside, root, Path(place, "reference"), REPOSITORY)
+        expected = told(explained.stderr, place)
         first, *rest = shlex.split(command)
         if re.fullmatch(r"python[\d.]*", first):
             first = sys.executable
         elif "/" in first:
             first = str((directory / first).resolve())
-        actual = watched(step, [first, *rest], options, inside, root, Path(place), directory)
+        actual, done = watched(step, [first, *rest], options, inside, root, Path(place), directory)
     shown = shlex.join(["run", *options, *(["IMAGE"] if root else []), *inside])
     console.print(f"hint 3 of 3, {task.title}: the system calls of `{shown}`", markup=False, highlight=False)
     side_by_side(expected, actual, console)
+    console.print(f"the reference: {said(explained)}", markup=False, highlight=False)
+    console.print(f"yours: {said(done)}", markup=False, highlight=False)
 
 
 def package(step: int) -> str:
@@ -117,17 +127,16 @@ def image(store: Path, step: int) -> str:
 
 def run_of(
     step: int, runtime: list[str], options: list[str], inside: list[str], root: str, store: Path, directory: Path
-) -> str:
-    """What the reference explains."""
+) -> subprocess.CompletedProcess[str]:
+    """The reference, which explains what it does."""
     named = with_image(step, runtime, root, store, directory)
-    done = run([*runtime, "run", "--explain", *modest(step, options), *options, *named, *inside], store, directory)
-    return done.stderr
+    return run([*runtime, "run", "--explain", *modest(step, options), *options, *named, *inside], store, directory)
 
 
 def watched(
     step: int, runtime: list[str], options: list[str], inside: list[str], root: str, place: Path, directory: Path
-) -> Side:
-    """What strace(1) sees of the student's, up to the command."""
+) -> tuple[Side, subprocess.CompletedProcess[str]]:
+    """What strace(1) sees of the student's, up to the command; and how it ended."""
     store, trace = place / "store", place / "trace"
     named = with_image(step, runtime, root, store, directory)
     try:
@@ -136,7 +145,7 @@ def watched(
         raise NoHint("hint 3 needs strace: apt-get install strace") from None
     words = [*under, *runtime, "run", *modest(step, options), *options, *named, *inside]
     try:
-        run(words, store, directory)
+        done = run(words, store, directory)
     except FileNotFoundError:
         raise NoHint(f"there is no {runtime[0]}") from None
     if not trace.exists():
@@ -152,7 +161,7 @@ def watched(
                 break
         elif call.name != "close_range" and (explain.owed(call, str(store)) or also_shown(call)):
             found.append((str(call.pid), text))
-    return outside_first(found)
+    return outside_first(found), done
 
 
 def also_shown(call: strace.Call) -> bool:
@@ -199,6 +208,13 @@ def last_line(text: str) -> str:
     return (text.strip().splitlines() or ["it said nothing"])[-1]
 
 
+def said(done: subprocess.CompletedProcess[str]) -> str:
+    """How a run ended, and what it said beside --explain's lines."""
+    lines = [line for line in done.stderr.splitlines(keepends=True) if not explain.LINE.fullmatch(line)]
+    errors = f", {''.join(lines).strip()}" if lines else ""
+    return f"exit code {done.returncode}{errors}"
+
+
 # ---- both orders -----------------------------------------------------------------------------------------------------
 
 
@@ -216,10 +232,26 @@ def told(errors: str, place: str) -> Side:
 
 def outside_first(found: list[tuple[str, str]]) -> Side:
     """The calls in order: of all others, then of the process that executes the command, since both work at once."""
+    found = [(who, text) for who, text in found if not IN_VAIN.search(text)]
     last, text = found[-1] if found else ("", "")
     if not text.startswith("execve("):
-        return [text for _, text in found]
-    return [text for who, text in found if who != last] + [text for who, text in found if who == last]
+        return by_group([text for _, text in found])
+    others = by_group([text for who, text in found if who != last])
+    return others + by_group([text for who, text in found if who == last])
+
+
+def by_group(calls: Side) -> Side:
+    """Where several directories of cgroups are worked on in a row: one after the other, by their names."""
+    found: Side = []
+    for _, some in groupby(calls, lambda call: bool(GROUP.match(call))):
+        found += sorted(some, key=group)  # of all others that is "": they stay as they are
+    return found
+
+
+def group(call: str) -> str:
+    """The directory of cgroups that a call is about."""
+    found = GROUP.match(call)
+    return found[1] or found[2] if found else ""
 
 
 def plain(text: str, place: str) -> str:
@@ -246,34 +278,40 @@ def side_by_side(expected: Side, actual: Side, console: Console) -> None:
     matcher = SequenceMatcher(None, list(map(gist, expected)), list(map(gist, actual)), autojunk=False)
     steps = [step for step in matcher.get_opcodes() if step[0] != "equal"]
     if not steps:
-        console.print("both make the same calls, in the same order: look at the arguments")
+        console.print("the same calls: the difference is in their arguments, or in what is said at the end")
     table = Table(box=box.SIMPLE, expand=True)
     for heading in ("the reference", "yours"):
-        table.add_column(heading, ratio=1, no_wrap=True, overflow="ellipsis")
+        table.add_column(heading, ratio=1, overflow="fold")
     start = max(0, steps[0][1] - AROUND) if steps else 0
     rows = 0
     for kind, first, last, other_first, other_last in matcher.get_opcodes():
         for number in range(max(last - first, other_last - other_first)):
-            left = expected[first + number] if first + number < last else ""
-            right = actual[other_first + number] if other_first + number < other_last else ""
+            left = cut(expected[first + number], console) if first + number < last else ""
+            right = cut(actual[other_first + number], console) if other_first + number < other_last else ""
             if (first + number >= start or kind != "equal") and rows < MOST:
                 style = "" if kind == "equal" else "yellow"
                 table.add_row(escape(left), escape(right), style=style)
                 rows += 1
-    console.print(table)
+    if rows:
+        console.print(table)
     if steps:
-        console.print(f"the first difference: {difference(expected, actual, steps[0])}", markup=False, highlight=False)
+        console.print(
+            f"the first difference: {difference(expected, actual, steps[0], console)}", markup=False, highlight=False
+        )
 
 
-def difference(expected: Side, actual: Side, step: tuple[str, int, int, int, int]) -> str:
+def difference(expected: Side, actual: Side, step: tuple[str, int, int, int, int], console: Console) -> str:
     kind, first, _, other_first, _ = step
-    after = f"after {cut(expected[first - 1])}" if first else "at the beginning"
+    after = f"after {cut(expected[first - 1], console)}" if first else "at the beginning"
     if kind == "insert":
-        return f"{after}, yours calls {cut(actual[other_first])}; the reference does not"
+        return f"{after}, yours calls {cut(actual[other_first], console)}; the reference does not"
     if kind == "delete":
-        return f"{after}, the reference calls {cut(expected[first])}; yours does not"
-    return f"{after}, the reference calls {cut(expected[first])}; yours calls {cut(actual[other_first])}"
+        return f"{after}, the reference calls {cut(expected[first], console)}; yours does not"
+    return (
+        f"{after}, the reference calls {cut(expected[first], console)}; yours calls {cut(actual[other_first], console)}"
+    )
 
 
-def cut(line: str) -> str:
-    return line if len(line) <= 90 else f"{line[:89]}…"
+def cut(line: str, console: Console) -> str:
+    """Some lines have no end: the environment of a command is in its execve(2)."""
+    return line if len(line) <= console.width else f"{line[: console.width - 1]}…"
