@@ -57,6 +57,9 @@ class Story:
         elif isinstance(node, ast.Name):
             place, name = self.imports.get((module, node.id), (module, node.id))
             yield from self.meaning(place, name)
+        elif isinstance(node, ast.Call):  # what a function is given is made before it is called
+            for child in (*node.args, *node.keywords, node.func):
+                yield from self.mentioned(module, child)
         else:
             for child in ast.iter_child_nodes(node):
                 yield from self.mentioned(module, child)
