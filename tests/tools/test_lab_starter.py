@@ -201,6 +201,12 @@ def test_the_story_of_step_4() -> None:
     assert order[0][2] == "Make a layer for one container, in its `directory`, over the root file system of `image`."
 
 
+def test_what_a_function_is_given_comes_before_it() -> None:
+    """As in `Limits(parse_size(memory))`: the starter asks for parse_size first."""
+    names = [name for _, name, _ in story.order(starter.sources(2), rooms.of(2))]
+    assert names[:3] == ["parse_size", "Limits.__post_init__", "created"]
+
+
 # --- what a student sees ---
 
 
@@ -284,7 +290,7 @@ def test_every_lab_is_filled_in(step: int, level: Level) -> None:
     assert any(need.startswith("typer") for need in project["dependencies"])
     assert tomllib.loads(files[".lab.toml"])["step"] == step
     assert f"grade {step} --runtime 'python -m my_runtime'" in files[".github/workflows/grade.yml"]
-    assert not re.search("Type along|```console", files["README.md"])
+    assert not re.search("[Tt]ype along|be root in|```console", files["README.md"])
     for task in tasks.load(step):
         assert f"\n- {task.name}: {task.message}\n" in files["README.md"] + "\n" or not task.message
     compile(files[".github/classroom50/autograder.py"], "autograder.py", "exec")

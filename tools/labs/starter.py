@@ -174,6 +174,12 @@ command in this machine's root, but your own code runs before that.""",
     9: "The networks are made on this machine: links, addresses, firewall rules.",
 }
 REFUGE = "So work as an ordinary user where you can, and as root in a virtual machine only."
+ROOT_ALONE = "So work as root in a virtual machine: without root, nearly nothing of this step can be earned."
+AFTER = {
+    2: """\
+When `run true` works, go on with the options that this step adds, then `./grade`. What belongs to the other cgroup
+version cannot be tested here, and costs no points.""",
+}
 
 
 def readme_facts(step: int, level: Level) -> dict[str, str]:
@@ -190,8 +196,8 @@ def readme_facts(step: int, level: Level) -> dict[str, str]:
         "INTRO": introduction(chapter(step)),
         "HOW": wrapped(HOW[level].format(**words)),
         "RUN": f"python -m {PACKAGE} run {'busybox ' if step >= 3 else ''}true",
-        "DANGER": wrapped(f"**Work where nothing can be lost.** {danger} {REFUGE}"),
-        "TODO": todo(order) if level is Level.GUIDED else marks(step),
+        "DANGER": wrapped(f"**Work where nothing can be lost.** {danger} {ROOT_ALONE if step == 2 else REFUGE}"),
+        "TODO": todo(step, order) if level is Level.GUIDED else marks(step),
         "TASKS": table(tasks.load(step), level) + messages(tasks.load(step)),
     }
 
@@ -226,14 +232,14 @@ def lines(rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def todo(order: list[tuple[str, str, str]]) -> str:
+def todo(step: int, order: list[tuple[str, str, str]]) -> str:
     """The functions to write, in the order in which a run comes to them."""
     number = len(order)
     intro = (
         f"{number} functions, in the order in which a run comes to them. Each has a docstring that says what it does."
     )
     items = [f"{place}. `{name}` in `{file}`. {what}".rstrip() for place, (file, name, what) in enumerate(order, 1)]
-    return "\n".join([intro, "", *items])
+    return "\n".join([intro, "", *items, *(["", wrapped(AFTER[step])] if step in AFTER else [])])
 
 
 def marks(step: int) -> str:
@@ -259,9 +265,9 @@ def introduction(text: str) -> str:
     paragraphs = text.partition("\n## ")[0].strip().split("\n\n")[2:]  # the title; chapter N of …
     kept: list[str] = []
     for paragraph in paragraphs:
-        if re.match(r"Type along|To type along|```console", paragraph):
+        if re.match(r"Type along|To type along|As before, be root|```console", paragraph):
             break
-        kept.append(re.sub(r"(?s)\s+As before, be root in.*", "", paragraph))
+        kept.append(paragraph)
     return "\n\n".join(kept)
 
 
