@@ -37,7 +37,7 @@ class Cgroup:
 
     @property
     def birthplace(self) -> int | None:
-        """The directory in version 2's tree, if there is one, as a descriptor: a process can be born in it."""
+        """Version 2's directory, if there is one, as the descriptor that `locks` holds: a process can be born in it."""
         return next((lock for tree, lock in zip(self.trees, self.locks, strict=True) if tree.version == 2), None)
 
     def enter(self) -> None:
@@ -63,6 +63,7 @@ class Cgroup:
 def created(name: str, limits: Limits) -> Iterator[Cgroup]:
     """A cgroup with these limits; afterwards it is gone, with all that was left in it.
 
+    Under the lock of the first tree's base it sweeps, then makes and locks each directory. Only then limits are set.
     Raises ContainerError, before anything has started, for a limit that this machine cannot give.
     """
     trees = find_trees()
@@ -111,11 +112,14 @@ def processors_of(tree: Hierarchy) -> set[int]:
 
 
 def apply(limits: Limits, tree: Hierarchy, directory: Path) -> None:
-    """Write the limits that this tree keeps into the container's directory."""
+    """Write the limits that this tree keeps into the container's directory. Version 1 is given processors first.
+
+    Neither None nor 0 is written; nor a file of SWAP that is missing, where the kernel does not count swap.
+    """
     if tree.version == 1:
         v1.give_processors(directory)
     for controller, file, value in (v1 if tree.version == 1 else v2).settings(limits):
-        no_swap = file in SWAP and not (directory / file).exists()  # this kernel does not count it
+        no_swap = file in SWAP and not (directory / file).exists()
         if value and controller in tree.controllers and not no_swap:
             linux.write_file(directory / file, str(value))
 
@@ -130,9 +134,9 @@ def sweep(trees: list[Hierarchy]) -> None:
 
 
 def remove(directory: Path) -> None:
-    """Remove a cgroup with the cgroups below it, killing what is still in there.
+    """Remove a cgroup with the cgroups below it, killing what is still in there. Complain if that does not work.
 
-    rmdir(2) says EBUSY until the last process has been reaped, which is not in our hands: so try for a while.
+    rmdir(2) says EBUSY until the last process has been reaped, which is not in our hands: so try for two seconds.
     """
     for _ in range(200):
         try:
@@ -151,8 +155,8 @@ def remove(directory: Path) -> None:
 
 
 def kill_all(directory: Path) -> None:
-    """Kill every process in a cgroup."""
+    """Kill every process in a cgroup. A 0 is one outside our PID namespace: kill(2) would take it for our own group."""
     with suppress(OSError):  # gone meanwhile
         for pid in map(int, (directory / "cgroup.procs").read_text().split()):
-            if pid:  # 0: a process outside our PID namespace; to kill(2) it would mean our own group
+            if pid:
                 os.kill(pid, signal.SIGKILL)

@@ -27,7 +27,7 @@ def find() -> list[Hierarchy]:
 
 
 def settings(limits: Limits) -> list[tuple[str, str, object]]:
-    """The same for version 1, where `memsw` is memory and swap together."""
+    """As `settings` in v2.py. `memsw` is memory and swap together, and is written after the limit on memory."""
     return [
         ("memory", "memory.limit_in_bytes", limits.memory),
         ("memory", "memory.memsw.limit_in_bytes", limits.memory and 2 * limits.memory),

@@ -24,7 +24,7 @@ def mounted(kind: str) -> Iterator[tuple[Path, set[str]]]:
     """Where the hierarchies of a `kind` ("cgroup2", or "cgroup": version 1) are mounted, with their mount options.
 
     A hierarchy may be mounted twice, and a mount may be hidden by a later one on the same directory. So each is taken
-    once, and only where the directory really is that file system. mountinfo: proc(5).
+    once, and only where the directory really is that file system. mountinfo: proc(5); the options are its last field.
     """
     seen = set()
     for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
