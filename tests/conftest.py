@@ -29,6 +29,7 @@ MARKS = [
     "as_root(reason): not for an unprivileged user",
     "as_user(reason): only for an unprivileged user",
     "every_step: on every step, whichever are chosen for other tests",
+    "long: takes long: in the whole suite only on the last step, as a user only on the first",
     "same(*files): what is tested is in these files: a step that has them byte for byte as the first needs no run",
     "v2: also run in the virtual machine, which has cgroup v2 alone",
 ]
@@ -112,9 +113,9 @@ def concerns(candidate: Candidate, test: pytest.Item, config: pytest.Config) -> 
     """Whether this runtime is one of those that the test's marks, and --step, ask for.
 
     What holds for a step holds for every later one, whose files are mostly the same byte for byte. To run it on each
-    takes long. So the whole suite runs a test on the step that brings it and on the last as root, on one of the two as
-    a user, and one in sixty-four on a step between. --step N: those that N brings and its share of the earlier ones.
-    All run with --every-step, and where somebody's own runtime is tested.
+    takes long. So the whole suite runs a test on the step that brings it and on the last as root, every second one on
+    one of the two as a user, and one in sixty-four on a step between. --step N: those that N brings and its share of
+    the earlier ones. All run with --every-step, and where somebody's own runtime is tested.
     """
     first, until = brought(test)
     assert first, "a test that takes `runtime` stands in a step's folder, or has @pytest.mark.step(N)"
@@ -135,8 +136,10 @@ def concerns(candidate: Candidate, test: pytest.Item, config: pytest.Config) -> 
     last = min(until, newest_step())
     if (mark := test.get_closest_marker("same")) and unchanged(first, last, mark.args):
         return candidate.step == first
+    if test.get_closest_marker("long"):
+        return candidate.step == (first if candidate.rootless else last)
     if candidate.rootless and not test.get_closest_marker("as_user"):  # root runs both
-        return candidate.step == (first, last)[share >> 8 & 1]
+        return bool(share >> 9 & 1) and candidate.step == (first, last)[share >> 8 & 1]
     between = range(first + 1, last)
     some = share >> 16 & 0x3F == 0
     return candidate.step in (first, last) or bool(between and some and candidate.step == between[share % len(between)])

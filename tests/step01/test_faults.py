@@ -43,6 +43,7 @@ def usual_options(runtime: Runtime) -> list[str]:
 # ---- at any moment ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["KILL", "TERM", "INT"])
 def test_the_runtime_is_struck_at_any_call(runtime: Runtime, trace: Path, name: str) -> None:
     number = signal.Signals[f"SIG{name}"]
@@ -72,6 +73,7 @@ def test_the_terminal_is_given_back_whenever_the_runtime_is_killed(runtime: Runt
     all_is_well(runtime)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("where", ["outside", "inside", "inside, with a terminal"])
 def test_any_call_fails(runtime: Runtime, trace: Path, where: str) -> None:
     words = runtime.words(["true"], [*(["-t"] if where != "inside" else []), *usual_options(runtime)])
@@ -87,6 +89,7 @@ def test_any_call_fails(runtime: Runtime, trace: Path, where: str) -> None:
     all_is_well(runtime)
 
 
+@pytest.mark.long
 @pytest.mark.step(6)
 @pytest.mark.parametrize("fault", ["signal=KILL", "signal=TERM", "error"])
 def test_an_import_fails_at_any_call(runtime: Runtime, trace: Path, tmp_path: Path, fault: str) -> None:
@@ -252,6 +255,7 @@ def test_a_store_that_is_none(runtime: Runtime, tmp_path: Path, damage: str) -> 
 # ---- many at once ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.as_root("as root is as good")
 def test_fifty_at_once_some_of_them_killed(runtime: Runtime) -> None:
     """A fifth each: succeed, end with a code of their own, find no command, are killed early, are killed late."""

@@ -75,6 +75,7 @@ def test_a_command_that_has_changed_its_user_dies_with_the_runtime_too(runtime: 
     runtime.sweep()
 
 
+@pytest.mark.long
 @pytest.mark.ours_alone("a container of Podman's outlives `podman run`")
 def test_the_runtime_killed_at_any_moment(runtime: Runtime) -> None:
     """Kills spread over the time that one run takes: whatever had been begun by then, nothing of it stays."""
@@ -88,6 +89,7 @@ def test_the_runtime_killed_at_any_moment(runtime: Runtime) -> None:
     runtime.sweep()
 
 
+@pytest.mark.long
 @pytest.mark.ours_alone("a start of Podman's cannot be interrupted")
 @pytest.mark.parametrize("name", ["TERM", "INT", "HUP"])
 def test_told_to_end_at_any_moment(runtime: Runtime, name: str) -> None:
@@ -117,6 +119,7 @@ def duration(runtime: Runtime) -> float:
     return min(times)
 
 
+@pytest.mark.long
 @pytest.mark.ours_alone("a measure of our own")
 @pytest.mark.as_root("as root is as good")
 def test_fifty_at_once(runtime: Runtime) -> None:

@@ -122,6 +122,7 @@ def test_swept_by_the_next_run(runtime: Runtime, stranger: subprocess.Popen[byte
     assert_gone(container.directories)
 
 
+@pytest.mark.long
 @ours_alone
 def test_only_the_dead_are_swept(runtime: Runtime) -> None:
     """Of twenty containers ten lose their runtimes; while twenty more start and end, all sweeping, the rest live on."""
@@ -158,6 +159,7 @@ def test_nobody_else_can_hold_up_root(runtime: Runtime) -> None:
             holder.wait()
 
 
+@pytest.mark.long
 @ours_alone
 def test_killed_while_others_start(runtime: Runtime) -> None:
     """Killed at any moment, also between making a cgroup and locking it: no other run fails for that."""

@@ -495,6 +495,7 @@ def test_data_outlives_a_runtime_that_was_killed(runtime: Runtime, tmp_path: Pat
     assert runtime.call("volume", "rm", name).code == 0
 
 
+@pytest.mark.long
 @pytest.mark.step(6)
 @pytest.mark.ours_alone("what breaks our runtime is of no interest in Podman")
 @pytest.mark.parametrize("fault", ["signal=KILL", "error"])

@@ -535,6 +535,7 @@ def held_by_two(directory: Path) -> bool:
 # ---- whatever goes wrong ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @OURS
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("fault", ["signal=KILL", "signal=TERM", "error"])

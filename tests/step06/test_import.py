@@ -850,6 +850,7 @@ def test_the_unpacking_process_is_killed(runtime: Runtime, tmp_path: Path) -> No
     assert [*(tmp_path / "state/tmp").iterdir()] == []
 
 
+@pytest.mark.long
 @OURS
 @pytest.mark.parametrize("source", ["archive", "directory"])
 def test_told_to_end_at_any_moment(runtime: Runtime, tmp_path: Path, source: str) -> None:

@@ -562,6 +562,7 @@ def test_devices_in_layers_are_left_out(runtime: Runtime, tmp_path: Path) -> Non
 # ---- interrupted, and no room ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @OURS
 def test_told_to_end_at_any_moment(runtime: Runtime, tmp_path: Path) -> None:
     """The next command sweeps what even a killed one has left."""

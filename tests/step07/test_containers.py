@@ -85,6 +85,7 @@ def arrived(runtime: Runtime, container: str, name: str) -> None:
     host.wait_until(lambda: runtime.says("logs", container).endswith(name), f"it has got {name}")
 
 
+@pytest.mark.long
 @pytest.mark.ours_alone("how ours notes an end")
 @pytest.mark.parametrize("command", ["stop", "kill", "wait", "rm"])
 def test_between_the_end_and_its_record(runtime: Runtime, command: str) -> None:

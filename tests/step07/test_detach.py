@@ -332,6 +332,7 @@ def test_a_number_that_means_somebody_else(runtime: Runtime, stranger: subproces
     assert stranger.poll() is None
 
 
+@pytest.mark.long
 @OURS
 def test_a_start_that_is_killed_at_any_moment(runtime: Runtime) -> None:
     """The caller alone, or all that works for it: afterwards there is a true record, or none."""
@@ -362,6 +363,7 @@ def settled() -> bool:
     return all(process.pid in known for process in host.descendants())
 
 
+@pytest.mark.long
 @OURS
 @pytest.mark.parametrize("command", ["rm", "run", "finish"])
 def test_killed_in_the_middle_of_writing(runtime: Runtime, command: str) -> None:
@@ -389,6 +391,7 @@ def test_killed_in_the_middle_of_writing(runtime: Runtime, command: str) -> None
             break
 
 
+@pytest.mark.long
 @OURS
 @pytest.mark.as_root("as root is as good")
 def test_fifty_want_one_name(runtime: Runtime) -> None:

@@ -370,6 +370,7 @@ def test_explain_tells_the_truth(runtime: Runtime, trace: Path, options: list[st
         assert sum("setns(" in line for line in lines) == 2, "the cgroup namespace last, in the child"
 
 
+@pytest.mark.long
 @pytest.mark.ours_alone("what breaks our runtime is of no interest in Podman")
 @pytest.mark.parametrize("fault", ["signal=KILL", "signal=TERM", "error"])
 @pytest.mark.parametrize("where", ["outside", "in the helper"])
