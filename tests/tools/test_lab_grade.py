@@ -180,7 +180,7 @@ def test_earlier_steps_are_looked_at_and_give_no_points() -> None:
 def test_as_long_as_no_run_gets_far_earlier_steps_are_one_line() -> None:
     said = "came out: exit code 125, errors 'my_runtime: cli.usage() is yours to write: cli.py, line 9'"
     early = "The tests of earlier steps fail too, as no run gets as far yet."
-    result = Report(2, "./mydocker", [], [f"step 1, one\n{said}", f"step 1, two\n{said}"])
+    result = Report(2, "./mydocker", [], [f"step 1, one\n{said}", f"step 1, two\n{said}", f"step 1, 3\n{report.STILL}"])
     assert early in shown(result) and "step 1, one" not in shown(result)
     result = Report(2, "./mydocker", [], [*result.broken, "step 1, three\nit said yes"])
     assert early not in shown(result) and "step 1, one" in shown(result)

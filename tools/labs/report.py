@@ -20,6 +20,7 @@ from .grade import CannotGrade, Report, TaskResult, grade
 ROOM = 1 << 20  # bytes that a results file takes from the start
 MOST = 3000  # characters told of one task: all of them together have room
 EMPTY = re.compile(r"[\w.]+\(\) is yours to write")  # as rooms.py has it raised
+STILL = "(it was still running)"  # the recorder's words: such a test has not seen what the runtime says
 EDGES = "try what lies at the edges of this task yourself"
 
 
@@ -78,7 +79,7 @@ def unwritten(failure: str) -> str:
 
 def broken(report: Report) -> list[str]:
     """What failed of earlier steps. As long as no run gets as far, all of it fails in the same way."""
-    empty = {unwritten(failure) for failure in report.broken}
+    empty = {unwritten(failure) for failure in report.broken if STILL not in failure}
     if len(report.broken) > 1 and len(empty) == 1 and "" not in empty:
         return ["The tests of earlier steps fail too, as no run gets as far yet."]
     return report.broken
