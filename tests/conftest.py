@@ -58,6 +58,11 @@ def pytest_configure(config: pytest.Config) -> None:
     host.adopt_orphans()
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: many a test waits for somebody."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     """In a worker, or where there are none. By now it is connected with the controller, on the machine's network."""
     if os.geteuid() == 0 and not (session.config.getoption("tx") and not hasattr(session.config, "workerinput")):
