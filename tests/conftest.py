@@ -119,15 +119,17 @@ def concerns(candidate: Candidate, test: pytest.Item, config: pytest.Config) -> 
 
     What holds for a step holds for every later one, whose files are mostly the same byte for byte. To run it on each
     takes long. So the whole suite runs a test on the step that brings it and on the last as root, every second one on
-    one of the two as a user, and one in sixty-four on a step between. --step N: those that N brings and its share of
-    the earlier ones. All run with --every-step, and where somebody's own runtime is tested.
+    one of the two as a user, every second one on Podman, and one in sixty-four on a step between. --step N: those that
+    N brings and its share of the earlier ones. All run with --every-step, and where somebody's own runtime is tested.
     """
     first, until = brought(test)
+    share = zlib.crc32(test.name.encode())  # always the same for a test, and for each step a like share of all tests
     assert first, "a test that takes `runtime` stands in a step's folder, or has @pytest.mark.step(N)"
     if test.get_closest_marker("as_root" if candidate.rootless else "as_user"):
         return False
     if candidate.podman:  # asked only about what the step brings, since the steps after it say the same
-        asked = config.option.step in (None, first) and not config.option.runtime
+        chosen = config.option.step == first or config.option.every_step or share >> 10 & 1
+        asked = bool(chosen) and config.option.step in (None, first) and not config.option.runtime
         return asked and until == 9 and not test.get_closest_marker("ours_alone")
     if not first <= candidate.step <= until or config.option.step not in (None, candidate.step):
         return False
@@ -135,7 +137,6 @@ def concerns(candidate: Candidate, test: pytest.Item, config: pytest.Config) -> 
         return True
     if config.option.first_step:
         return candidate.step == first
-    share = zlib.crc32(test.name.encode())  # always the same for a test, and for each step a like share of all tests
     if config.option.step is not None:
         return candidate.step == first or candidate.step == until < 9 or share % candidate.step == 0
     last = min(until, newest_step())
