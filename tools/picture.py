@@ -20,7 +20,7 @@ from tools import timeline
 
 TOOLS = Path(__file__).resolve().parent
 PARTS = 3  # of the demo; more would not fit on the first screen of README
-COLUMNS = 104
+COLUMNS = 116
 # Rich's own SVG loads a font from another site. Ours uses what is there.
 NOTHING_FROM_ELSEWHERE = re.sub(r"@font-face \{\{.*?\}\}\n", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
 
