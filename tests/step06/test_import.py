@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -861,11 +862,15 @@ def test_told_to_end_at_any_moment(runtime: Runtime, tmp_path: Path, source: str
             (tmp_path / "directory" / info.name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / "directory" / info.name).write_bytes(data)
     own = own_store(runtime, tmp_path)
+
+    def begun(started: Started) -> bool:
+        """Or over already: on a busy machine that is before we have looked."""
+        return bool([*(tmp_path / "state/tmp").iterdir()]) or not started.running()
+
     import_tiny(own, "one")
     for number, delay in (("INT", 0.0), ("TERM", 0.01), ("INT", 0.03), ("TERM", 0.05), ("KILL", 0.02)):
         started = own.popen([*own.command, "import", str(tmp_path / source), "other"])
-        # On a busy machine it may be over before we have looked.
-        host.wait_until(lambda: [*(tmp_path / "state/tmp").iterdir()] or not started.running(), "it begins")
+        host.wait_until(partial(begun, started), "the import begins")
         time.sleep(delay)
         started.send_signal(signal.Signals[f"SIG{number}"])
         result = started.end()
