@@ -127,10 +127,8 @@ def apply(limits: Limits, tree: Hierarchy, directory: Path) -> None:
 def sweep(trees: list[Hierarchy]) -> None:
     """Remove the cgroups of runtimes that were killed: those whose lock nobody holds."""
     for directory in (entry for tree in trees for entry in tree.base.iterdir() if entry.is_dir()):
-        with suppress(BlockingIOError, FileNotFoundError):
-            held = linux.lock(directory, wait=False)
+        with suppress(BlockingIOError, FileNotFoundError), linux.locked(directory, wait=False):
             remove(directory)
-            os.close(held)
 
 
 def remove(directory: Path) -> None:
