@@ -107,7 +107,8 @@ def drop_privileges(user: users.User, tty: bool) -> None:
         if user.uid and (tty or os.readlink(f"/proc/self/fd/{standard}").startswith("pipe:")):
             os.fchown(standard, user.uid, -1)
     capabilities.drop()
-    users.switch_to(user)
+    if not namespaces.ROOTLESS:  # there is no other to become
+        linux.set_ids(user.uid, user.gid, [user.gid, *user.groups])
 
 
 def environment(config: Config, home: str) -> dict[str, str]:

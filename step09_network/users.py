@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from . import namespaces
-from .lib import linux
 from .lib.errors import ContainerError
 
 LONGEST_FILE = 2**20  # bytes: the image may hold anything
@@ -86,9 +85,3 @@ def number(text: str, what: str) -> int:
     if len(text) > 10 or int(text) > LARGEST_ID:
         raise ContainerError(f"{what} {text:.20}: at most {LARGEST_ID}")
     return int(text)
-
-
-def switch_to(user: User) -> None:
-    """Be this user from here on. Without root there is no other to become."""
-    if not namespaces.ROOTLESS:
-        linux.set_ids(user.uid, user.gid, [user.gid, *user.groups])

@@ -2,25 +2,20 @@
 
 import os
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .. import environment, exec, records
+from ..cli import WORDS_AS_TYPED, VariableFiles, Variables
 from ..lib import explain
 from ..lib.errors import ContainerError
 from .containers import AContainer
 
 app = typer.Typer()
-Variables = Annotated[
-    list[str] | None,
-    typer.Option("-e", "--env", metavar="K=V", help="A variable for the command; K alone: with the value it has here."),
-]
-VariableFiles = Annotated[list[Path] | None, typer.Option("--env-file", metavar="FILE", help="Many, one on a line.")]
 
 
-@app.command("exec", context_settings={"allow_interspersed_args": False})
+@app.command("exec", context_settings=WORDS_AS_TYPED)
 def exec_(
     reference: AContainer,
     command: Annotated[list[str], typer.Argument(metavar="COMMAND [ARG]...", help="The program and its arguments.")],
