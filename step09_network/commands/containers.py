@@ -46,7 +46,7 @@ def ps(
             shlex.join(one.config["command"]).encode("unicode_escape").decode(),
             f"{ago(one.config['created'])} ago",
             status_line(one),
-            ", ".join(network.published(one.id)) if one.running else "",
+            ", ".join(map(str, network.published(one.id))) if one.running else "",
             one.name,
         ]
         for one in found

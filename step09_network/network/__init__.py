@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,14 +86,10 @@ def sweep(network: Network) -> None:
 
 
 @contextmanager
-def connected(container_name: str, config: "Config", namespace: Namespace, ports: list[PortMapping]) -> Iterator[None]:
+def connected(container_name: str, config: "Config", namespace: Namespace) -> Iterator[None]:
     """Have a new container on its networks as long as it runs."""
-    if config.network in MODES:
-        yield
-        return
     try:
-        files.note_ports(store.folder("containers") / config.id, ports)
-        for name in config.networks:
+        for name in (name for name in config.networks if name not in MODES):
             connect(name, config.id, container_name, namespace, config.ip if name == config.network else "")
         yield
     finally:
@@ -136,10 +133,7 @@ def connect(network_name: str, container: str, container_name: str, namespace: N
 def free_interface(container: str) -> str:
     """The first of eth0, eth1 … that a container does not have."""
     taken = {network.endpoints[container].interface for network in networks_of(container)}
-    number = 0
-    while f"eth{number}" in taken:
-        number += 1
-    return f"eth{number}"
+    return next(f"eth{number}" for number in count() if f"eth{number}" not in taken)
 
 
 def detach(network: Network, container: str) -> None:
@@ -179,9 +173,9 @@ def lead_ports(container: str) -> None:
             driver(network.driver).publish(network, ports)
 
 
-def published(container: str) -> list[str]:
-    """The ports of the host that lead to a container, as `ps` shows them."""
-    return [str(port) for network in networks_of(container) for port in network.endpoints[container].ports]
+def published(container: str) -> list[PortMapping]:
+    """The ports of the host that lead to a container."""
+    return [port for network in networks_of(container) for port in network.endpoints[container].ports]
 
 
 def release(container: str) -> None:
@@ -216,11 +210,8 @@ def let_users_in() -> None:
 @contextmanager
 def namespace_of(pid: int) -> Iterator[Namespace]:
     """A process's network namespace, which the descriptor keeps even when the process dies."""
-    fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
-    try:
-        yield Namespace(fd, pid)
-    finally:
-        os.close(fd)
+    with open(f"/proc/{pid}/ns/net", "rb") as file:
+        yield Namespace(file.fileno(), pid)
 
 
 def described(network: Network) -> dict[str, object]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..lib import linux, store
 from ..lib.errors import complain
+from ..records.process import boot_id
 from . import conntrack, files, nft
 from .model import Endpoint, Namespace, Network, PortMapping, mac_of
 from .netlink import RTA_DST, RTA_GATEWAY, Netlink
@@ -68,7 +69,7 @@ def delete(network: Network) -> None:
     chains = nft.forward_chains()
     rules = deletions(network) if OF_IPTABLES in chains else []
     nft.run("\n".join([f"table ip {bridge}", f"delete table ip {bridge}", *rules]))  # named first, so that it exists
-    if not others and (store.read_json(forwarding()) == this_boot() or OF_GUARD in chains):
+    if not others and (store.read_json(forwarding()).get("boot") == boot_id() or OF_GUARD in chains):
         linux.write_file(FORWARD, "0")
         nft.run(f"table ip {GUARD}\ndelete table ip {GUARD}")
     if not others:
@@ -199,20 +200,15 @@ def forwarding() -> Path:
     return store.folder("networks") / "forwarding.json"
 
 
-def this_boot() -> dict[str, str]:
-    """What that file says if it was in this one."""
-    return {"boot": files.text_of("/proc/sys/kernel/random/boot_id").strip()}
-
-
 def forward(network: Network, chains: dict[nft.Place, str]) -> None:
     """Have the host pass packets on, between the bridge and the world; others' `chains` may be in the way."""
     if FORWARD.read_text().strip() == "0":
-        store.write_json(forwarding(), this_boot())
+        store.write_json(forwarding(), {"boot": boot_id()})
         nft.run(ONLY_BRIDGES)
         linux.write_file(FORWARD, "1")
         complain("switched net.ipv4.ip_forward on; removing the last network switches it off again")
-    elif store.read_json(forwarding()) == this_boot() and OF_GUARD not in chains:  # somebody has flushed all rules
-        nft.run(ONLY_BRIDGES)
+    elif store.read_json(forwarding()).get("boot") == boot_id() and OF_GUARD not in chains:
+        nft.run(ONLY_BRIDGES)  # somebody has flushed all rules
     for place, policy in chains.items():
         family, table, chain = place
         # By its policy, as Docker's and ufw's, or by its last rule, as firewalld's.

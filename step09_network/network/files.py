@@ -6,7 +6,6 @@ is this one file and no other that could be renamed over it.
 
 import os
 import re
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +25,9 @@ OURS = re.compile(r"\t# on [a-zA-Z0-9_.-]+\n?$")
 LARGEST = 1 << 20  # bytes; the container may write what it likes into its file
 # Where systemd-resolved keeps the real servers, when /etc/resolv.conf names only its stub at 127.0.0.53.
 RESOLVED = Path("/run/systemd/resolve/resolv.conf")
+# Lines that name a server, and those whose server only this machine can reach.
+SERVER = re.compile(r"^[ \t]*nameserver[ \t]+\S", re.MULTILINE)
+LOCAL_SERVER = re.compile(r"^[ \t]*nameserver[ \t]+(127\.|::1\b).*\n?", re.MULTILINE)
 
 
 def make(directory: Path, config: "Config") -> list[Volume]:
@@ -42,42 +44,22 @@ def make(directory: Path, config: "Config") -> list[Volume]:
     return [volume for volume in found if volume.target not in taken]
 
 
-def note_ports(directory: Path, ports: list[PortMapping]) -> None:
-    """Write down which ports of the host are a container's, whatever network it is on."""
-    store.write_json(directory / "ports.json", {"ports": [asdict(port) for port in ports]})
-
-
 def ports_of(directory: Path) -> list[PortMapping]:
-    """The ports of the host that are a container's."""
-    return [PortMapping(**port) for port in store.read_json(directory / "ports.json").get("ports", [])]
+    """The ports of the host that are a container's, whatever network it is on."""
+    return [PortMapping(**port) for port in store.read_json(directory / "config.json").get("ports", [])]
 
 
 def resolver(mode: str) -> str:
     """The host's resolv.conf(5), without servers at 127.0.0.0/8: in the container that would be the container."""
-    text = text_of("/etc/resolv.conf")
+    texts = [text_of("/etc/resolv.conf"), text_of(RESOLVED)]
     if mode == "host":
-        return text
-    if not has_server(text):
-        text = text_of(RESOLVED) or text
-    if "nameserver" in text and not has_server(text):
+        return texts[0]
+    for text in texts:
+        if SERVER.search(rest := LOCAL_SERVER.sub("", text)):
+            return rest
+    if any(map(LOCAL_SERVER.search, texts)):
         complain("this host's name servers are at its own 127.0.0.0/8, where no container reaches them: it gets none")
-    return "".join(line for line in text.splitlines(keepends=True) if not is_local(line))
-
-
-def has_server(text: str) -> bool:
-    """Whether a resolv.conf names a server that a container can reach."""
-    return any(server(line) and not is_local(line) for line in text.splitlines())
-
-
-def server(line: str) -> str:
-    """The name server that a line of resolv.conf names, if it does."""
-    words = line.split()
-    return words[1] if words[:1] == ["nameserver"] and len(words) > 1 else ""
-
-
-def is_local(line: str) -> bool:
-    """Whether a line names a server that only this machine can reach."""
-    return server(line).startswith("127.") or server(line) == "::1"
+    return LOCAL_SERVER.sub("", texts[0])
 
 
 def text_of(path: str | Path) -> str:
@@ -108,8 +90,5 @@ def write_hosts(directory: Path, networks: list[Network]) -> None:
 
 def rewrite(path: Path, text: str) -> None:
     """Put a new text into a file, which stays the same file; a reader meets no empty one."""
-    fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
-    try:
-        os.ftruncate(fd, os.pwrite(fd, os.fsencode(text), 0))
-    finally:
-        os.close(fd)
+    with open(os.open(path, os.O_WRONLY | os.O_NOFOLLOW), "wb", buffering=0) as file:
+        file.truncate(file.write(os.fsencode(text)))

@@ -66,36 +66,27 @@ def names(name: str, mac: str) -> bytes:
     return attribute(IFLA_IFNAME, name) + attribute(IFLA_ADDRESS, bytes.fromhex(mac.replace(":", "")))
 
 
-class Netlink:
+class Netlink(socket.socket):
     """A netlink socket. It belongs to the network namespace in which it was made, for good."""
 
     def __init__(self, namespace: Namespace | None = None, protocol: int = socket.NETLINK_ROUTE) -> None:
         self.told = f"nsenter --net=/proc/{namespace.pid}/ns/net ip" if namespace else "ip"
         if namespace is None:
-            self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
+            super().__init__(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
             return
-        home = os.open("/proc/self/ns/net", os.O_RDONLY)
-        try:
+        with open("/proc/self/ns/net", "rb") as home:
             try:
                 linux.setns(namespace.fd, CLONE.CLONE_NEWNET)
-                self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
+                super().__init__(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
             finally:
-                linux.setns(home, CLONE.CLONE_NEWNET)
-        finally:
-            os.close(home)
-
-    def __enter__(self) -> "Netlink":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.socket.close()
+                linux.setns(home.fileno(), CLONE.CLONE_NEWNET)
 
     def ask(self, kind: int, flags: int, body: bytes) -> Iterator[bytes]:
         """Send a message. Yields what the answers hold behind their headers; raises OSError if the kernel refuses."""
         flags |= NLM_F_REQUEST | NLM_F_ACK
-        self.socket.send(HEADER.pack(HEADER.size + len(body), kind, flags, 0, 0) + body)
+        self.send(HEADER.pack(HEADER.size + len(body), kind, flags, 0, 0) + body)
         while True:
-            data = self.socket.recv(1 << 16)
+            data = self.recv(1 << 16)
             while data:
                 length, kind, _, _, _ = HEADER.unpack_from(data)
                 if kind in (NLMSG_ERROR, NLMSG_DONE):

@@ -4,7 +4,7 @@ import os
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -57,12 +57,10 @@ def reserved(wanted: list[PortMapping]) -> Iterator[list[PortMapping]]:
     Packets for them are sent on to the container before any socket is looked for. Gives the mappings with the ports
     that were found free. The kernel lets go of them with our last descriptor.
     """
-    sockets: list[socket.socket] = []
-    try:
+    with ExitStack() as sockets:
         found: list[PortMapping] = []
         for mapping in wanted:
-            held = socket.socket(socket.AF_INET, KINDS[mapping.protocol])
-            sockets.append(held)
+            held = sockets.enter_context(socket.socket(socket.AF_INET, KINDS[mapping.protocol]))
             try:
                 bind(held, mapping)
             except OSError as error:
@@ -70,9 +68,6 @@ def reserved(wanted: list[PortMapping]) -> Iterator[list[PortMapping]]:
                 raise ContainerError(f"-p {mapping.host}:{mapping.container}: {reason}") from None
             found.append(replace(mapping, host=held.getsockname()[1]))
         yield found
-    finally:
-        for held in sockets:
-            held.close()
 
 
 def bind(held: socket.socket, mapping: PortMapping) -> None:

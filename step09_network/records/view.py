@@ -82,7 +82,7 @@ def network_settings(container: str) -> dict[str, Any]:
     """The networks that a container is on at the moment, and the ports that are published there."""
     networks = network.networks_of(container)
     ports: dict[str, list[dict[str, str]]] = {}
-    for port in (port for each in networks for port in each.endpoints[container].ports):
+    for port in network.published(container):
         published = {"HostIp": port.address, "HostPort": str(port.host)}
         ports.setdefault(f"{port.container}/{port.protocol}", []).append(published)
     return {
