@@ -68,7 +68,8 @@ def run(config: Config, caller: socket.socket | None = None) -> int:
         namespace = cleanup.enter_context(network.namespace_of(child.pid))
         cleanup.enter_context(signals_forwarded(child))
         child.go()  # it furnishes the rest while we connect it
-        cleanup.enter_context(network.connected(record.load(directory).name, config, namespace, published))
+        cleanup.enter_context(network.connected(record.load(directory).name, config, namespace, [*published]))
+        ports.keep(published)
         child.go()
         master = began(child)
         record.note(directory, started=time.time())
