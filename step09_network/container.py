@@ -48,7 +48,8 @@ def run_in_background(config: Config) -> None:
 def run(config: Config, caller: socket.socket | None = None) -> int:
     """Run the container until its command ends. Returns the runtime's exit code; raises ContainerError if it failed."""
     with ExitStack() as cleanup:
-        config = replace(config, ports=cleanup.enter_context(ports.reserved(config.ports)))
+        published = cleanup.enter_context(ports.reserved(config.ports))
+        config = replace(config, ports=[*published])
         cgroup = cleanup.enter_context(cgroups.created(config.id, config.limits))
         image = cleanup.enter_context(images.used(config.image))
         config, its = settings.settled(config, image.id)
@@ -69,6 +70,7 @@ def run(config: Config, caller: socket.socket | None = None) -> int:
         cleanup.enter_context(signals_forwarded(child))
         child.go()  # it furnishes the rest while we connect it
         cleanup.enter_context(network.connected(record.load(directory).name, config, namespace))
+        ports.keep(published)
         child.go()
         master = began(child)
         record.note(directory, started=time.time())

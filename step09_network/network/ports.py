@@ -51,36 +51,43 @@ def numbers(text: str) -> list[int]:
 
 
 @contextmanager
-def reserved(wanted: list[PortMapping]) -> Iterator[list[PortMapping]]:
-    """Hold ports of the host, so that no other program can have them.
+def reserved(wanted: list[PortMapping]) -> Iterator[dict[PortMapping, socket.socket]]:
+    """Bind ports of the host. Gives a socket for each mapping, with the port that was found free.
 
-    Packets for them are sent on to the container before any socket is looked for. Gives the mappings with the ports
-    that were found free. The kernel lets go of them with our last descriptor.
+    The kernel lets go of the ports with our last descriptor.
     """
+    found: dict[PortMapping, socket.socket] = {}
     with ExitStack() as sockets:
-        found: list[PortMapping] = []
         for mapping in wanted:
+            if any(map(mapping.clashes, found)):
+                raise ContainerError(f"-p {mapping.host}:{mapping.container}: it is given twice")
             held = sockets.enter_context(socket.socket(socket.AF_INET, KINDS[mapping.protocol]))
-            try:
-                bind(held, mapping)
-            except OSError as error:
-                reason = "it is given twice" if any(map(mapping.clashes, found)) else refused(mapping, error)
-                raise ContainerError(f"-p {mapping.host}:{mapping.container}: {reason}") from None
-            found.append(replace(mapping, host=held.getsockname()[1]))
+            with refusal_explained(mapping):
+                if mapping.protocol == "tcp":  # also a port whose connections have just ended: TIME_WAIT in tcp(7)
+                    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                held.bind((mapping.address, mapping.host))
+            found[replace(mapping, host=held.getsockname()[1])] = held
         yield found
 
 
-def bind(held: socket.socket, mapping: PortMapping) -> None:
-    """Take a port.
+def keep(found: dict[PortMapping, socket.socket]) -> None:
+    """Let no other program have the ports: SO_REUSEADDR lets sockets share one, unless one of them listens.
 
-    SO_REUSEADDR: also one whose connections have ended, but are remembered for a minute (TIME_WAIT in tcp(7)). It lets
-    two sockets have one port, though, unless one of them listens; so ours does. Nobody is ever accepted.
+    Not before the ports lead to the container: nobody is accepted here, and who connected would wait for ever.
     """
-    if mapping.protocol == "tcp":
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    held.bind((mapping.address, mapping.host))
-    if mapping.protocol == "tcp":
-        held.listen()
+    for mapping, held in found.items():
+        if mapping.protocol == "tcp":
+            with refusal_explained(mapping):
+                held.listen()
+
+
+@contextmanager
+def refusal_explained(mapping: PortMapping) -> Iterator[None]:
+    """Turn the kernel's refusal of a port into ContainerError."""
+    try:
+        yield
+    except OSError as error:
+        raise ContainerError(f"-p {mapping.host}:{mapping.container}: {refused(mapping, error)}") from None
 
 
 def refused(mapping: PortMapping, error: OSError) -> str:

@@ -89,6 +89,19 @@ def test_a_large_transfer(net: Net) -> None:
     assert started.end().code == 0
 
 
+def test_a_client_that_is_too_early(net: Net) -> None:
+    """It is refused until the container's server is there, and never kept waiting by whoever holds the port."""
+
+    def knock() -> bytes:
+        while True:
+            with contextlib.suppress(ConnectionRefusedError), socket.create_connection((LOOPBACK, 8080), 10) as client:
+                return client.recv(99)
+
+    server = net.start("sh", "-c", "echo hello | nc -l -p 80", options=["--network", "bridge", "-p", "8080:80"])
+    assert net.host.inside(knock) == b"hello\n"
+    assert server.end().code == 0
+
+
 @OURS
 def test_several_networks_and_hairpins(net: Net, fresh: Fresh) -> None:
     """By the host's address a container reaches its own port, one on its network, and one on another network."""
