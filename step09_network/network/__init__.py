@@ -207,11 +207,9 @@ def let_users_in() -> None:
     linux.write_file("/proc/sys/net/ipv4/ping_group_range", f"0 {min(int(first) + int(count), 2**31) - 1}")
 
 
-@contextmanager
-def namespace_of(pid: int) -> Iterator[Namespace]:
-    """A process's network namespace, which the descriptor keeps even when the process dies."""
-    with open(f"/proc/{pid}/ns/net", "rb") as file:
-        yield Namespace(file.fileno(), pid)
+def namespace_of(pid: int) -> Namespace:
+    """A process's network namespace."""
+    return open(f"/proc/{pid}/ns/net", "rb")
 
 
 def described(network: Network) -> dict[str, object]:

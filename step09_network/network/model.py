@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import BinaryIO, Protocol
 
 from ..lib import store
 from ..lib.errors import NotFoundError
@@ -16,6 +16,7 @@ from ..lib.errors import NotFoundError
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}", re.ASCII)
 DEFAULT = "bridge"  # as in Docker: made at its first use, and without names
 MODES = ("none", "host")  # what --network takes beside networks
+Namespace = BinaryIO  # the open file /proc/PID/ns/net, which keeps the namespace even when the process dies
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,6 @@ class PortMapping:
         """Whether both want the same port of the host's."""
         same = (self.host, self.protocol) == (other.host, other.protocol)
         return same and (self.address == other.address or "0.0.0.0" in (self.address, other.address))
-
-
-class Namespace(NamedTuple):
-    """A network namespace: a descriptor of it, and a process that is in it, for telling."""
-
-    fd: int
-    pid: int
 
 
 @dataclass(frozen=True)

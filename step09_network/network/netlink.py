@@ -70,13 +70,13 @@ class Netlink(socket.socket):
     """A netlink socket. It belongs to the network namespace in which it was made, for good."""
 
     def __init__(self, namespace: Namespace | None = None, protocol: int = socket.NETLINK_ROUTE) -> None:
-        self.told = f"nsenter --net=/proc/{namespace.pid}/ns/net ip" if namespace else "ip"
+        self.told = f"nsenter --net={namespace.name} ip" if namespace else "ip"
         if namespace is None:
             super().__init__(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
             return
         with open("/proc/self/ns/net", "rb") as home:
             try:
-                linux.setns(namespace.fd, CLONE.CLONE_NEWNET)
+                linux.setns(namespace.fileno(), CLONE.CLONE_NEWNET)
                 super().__init__(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
             finally:
                 linux.setns(home.fileno(), CLONE.CLONE_NEWNET)
@@ -128,10 +128,10 @@ class Netlink(socket.socket):
 
     def add_veth(self, name: str, peer: str, mac: str, namespace: Namespace) -> None:
         """Make a cable: two devices, one here, its peer in another namespace, with this Ethernet address."""
-        other = NO_LINK + names(peer, mac) + attribute(IFLA_NET_NS_FD, namespace.fd)
+        other = NO_LINK + names(peer, mac) + attribute(IFLA_NET_NS_FD, namespace.fileno())
         data = nested(IFLA_INFO_DATA, attribute(VETH_INFO_PEER, other))
         kind = nested(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, "veth"), data)
-        text = f"link add {name} type veth peer name {peer} address {mac} netns {namespace.pid}"
+        text = f"link add {name} type veth peer name {peer} address {mac} netns {namespace.name}"
         self.change(text, RTM_NEWLINK, NEW, NO_LINK, attribute(IFLA_IFNAME, name), kind)
 
     def up(self, name: str, master: str = "") -> None:

@@ -543,9 +543,8 @@ def test_what_is_explained_makes_the_same_network(net: Net) -> None:
     again, inside = hostnet.Holder(), hostnet.Holder()
     try:
         again.sh("echo 0 > /proc/sys/net/ipv4/ip_forward")
-        (pid,) = {*re.findall(r"netns (\d+)", told)}
-        script = "\n".join(given).replace(f"/proc/{pid}/", f"/proc/{inside.process.pid}/")
-        again.sh(script.replace(f"netns {pid}", f"netns {inside.process.pid}"))
+        (pid,) = {*re.findall(r"netns /proc/(\d+)/", told)}
+        again.sh("\n".join(given).replace(f"/proc/{pid}/", f"/proc/{inside.process.pid}/"))
         assert (again.rules(), again.sh(look)) == real
         same = inside.sh("ip -4 -o addr show eth0; ip route; ip link show eth0")
         assert "172.16.0.2/16" in same and "default via 172.16.0.1 dev eth0" in same
