@@ -33,15 +33,17 @@ LOCAL_SERVER = re.compile(r"^[ \t]*nameserver[ \t]+(127\.|::1\b).*\n?", re.MULTI
 def make(directory: Path, config: "Config") -> list[Volume]:
     """Make the files in a container's directory; return them as volumes, except where the user mounts something."""
     mode, taken = config.network, [volume.target for volume in config.volumes]
-    (directory / "hostname").write_text(f"{config.hostname}\n")
-    (directory / "hosts").write_text(text_of("/etc/hosts") if mode == "host" else LOCAL)
-    (directory / "resolv.conf").write_text("" if mode == "none" else resolver(mode))
-    for name in ("hostname", "hosts", "resolv.conf"):
+    texts = {
+        "hostname": f"{config.hostname}\n",
+        "hosts": text_of("/etc/hosts") if mode == "host" else LOCAL,
+        "resolv.conf": "" if mode == "none" else resolver(mode),
+    }
+    for name, text in texts.items():
+        (directory / name).write_bytes(os.fsencode(text))
         (directory / name).chmod(0o644)
-    found = [Volume(str(directory / name), f"/etc/{name}", False) for name in ("hostname", "hosts", "resolv.conf")]
     if any(volume.target == "/etc" and volume.read_only for volume in config.volumes):
         return []  # no file can be made there to mount upon
-    return [volume for volume in found if volume.target not in taken]
+    return [Volume(str(directory / name), f"/etc/{name}", False) for name in texts if f"/etc/{name}" not in taken]
 
 
 def ports_of(directory: Path) -> list[PortMapping]:

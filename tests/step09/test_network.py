@@ -82,6 +82,7 @@ def test_forwarding_is_switched_on_as_needed(net: Net) -> None:
     ("text", "real", "expected"),
     [
         ("nameserver 127.0.0.53\n", "nameserver ::1\n", ""),
+        ("nameserver 192.0.2.N\nsearch é\n", "", "nameserver 192.0.2.N\nsearch é\n"),  # in Latin-1: no UTF-8
         ("nameserver 127.0.0.53\nsearch x\n", "nameserver 192.0.2.N\nsearch y\n", "nameserver 192.0.2.N\nsearch y\n"),
         ("nameserver\nnameserver\t192.0.2.N\nnameserver 127.0.0.1\n", "", "nameserver\nnameserver\t192.0.2.N\n"),
     ],
@@ -90,7 +91,7 @@ def test_resolv_conf(net: Net, tmp_path: Path, text: str, real: str, expected: s
     """A stub resolver of the host's would be nobody inside; the image's own file, here a dead link, does not matter."""
     last = f".{fresh.number(1, 254)}"
     text, real, expected = (each.replace(".N", last) for each in (text, real, expected))
-    (tmp_path / "resolv.conf").write_text(text)
+    (tmp_path / "resolv.conf").write_text(text, "latin-1")
     (tmp_path / "real").write_text(real)
     image.write(tmp_path / "link.tar", [*shell(), folder("etc"), link("etc/resolv.conf", "../run/stub-resolv.conf")])
     net.ok("import", str(tmp_path / "link.tar"), "link")
@@ -101,7 +102,7 @@ def test_resolv_conf(net: Net, tmp_path: Path, text: str, real: str, expected: s
     under = ("unshare", "--mount", "sh", "-c", script, "sh")
     for name in ("test", "link"):
         result = net.call("run", "--rm", name, "cat", "/etc/resolv.conf", under=under)
-        assert result.out.decode() == expected
+        assert result.out.decode("latin-1") == expected
         assert (b"name server" in result.err) == (expected == ""), "nobody is left without a word"
     assert net.call("run", "--rm", "--network", "none", "test", "cat", "/etc/resolv.conf", under=under).out == b""
 
@@ -128,6 +129,17 @@ def test_none_and_host(net: Net, fresh: Fresh) -> None:
         assert warned.code == 0 and warned.err.count(b"\n") == 1 and b"-p" in warned.err, warned.err
     assert "nonesuch" in net.refused("run", "--network", "nonesuch", "test", "true")
     assert len(net.ok("ps", "-aq").split()) == 1, "nothing was begun"
+
+
+def test_a_network_after_none(net: Net) -> None:
+    """The container is taken off it at its end, although it was not begun there."""
+    net.ok("network", "create", "lab")
+    started = net.start("sh", "-c", "echo ready; read _", options=["--name", "aa", "--network", "none", "-i"], stdin=-1)
+    assert started.line() == "ready"
+    net.ok("network", "connect", "lab", "aa")
+    assert started.end(b"\n").code == 0
+    (lab,) = json.loads(net.ok("network", "inspect", "lab"))
+    assert lab["Containers"] == {}
 
 
 # ---- several containers, several networks ----------------------------------------------------------------------------
