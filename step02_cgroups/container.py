@@ -3,7 +3,6 @@
 Everything that has to be undone is entered on one ExitStack, which undoes it in reverse order however the run ends.
 """
 
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -15,11 +14,6 @@ from .child import Child, guarded, start
 from .config import Config
 
 FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-
-
-def new_id() -> str:
-    """A container's id: 12 hexadecimal digits, drawn at random."""
-    return os.urandom(6).hex()
 
 
 def run(config: Config) -> int:

@@ -59,7 +59,7 @@ def run(
         explain.enable()
     if interactive and tty and not os.isatty(0):
         raise ContainerError("-it needs a terminal as standard input, and this is none: -i alone reads a pipe")
-    own_id = container.new_id()
+    own_id = os.urandom(6).hex()  # 12 hexadecimal digits
     config = Config(
         id=own_id,
         image=image,

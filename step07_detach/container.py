@@ -23,11 +23,6 @@ from .records import monitor, new, process, record
 FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
-def new_id() -> str:
-    """A container's id: 12 hexadecimal digits, drawn at random."""
-    return os.urandom(6).hex()
-
-
 def run_in_background(config: Config) -> None:
     """Have a process of its own run the container, one that outlives us. Returns when the container's command runs."""
 

@@ -84,7 +84,7 @@ def run(
             "-d and -t or -i: nobody stays who could hold the terminal's other end, or type; leave one out"
         )
     environment.check_workdir(workdir)
-    own_id = container.new_id()
+    own_id = os.urandom(6).hex()  # 12 hexadecimal digits
     config = Config(
         id=own_id,
         image=image,

@@ -97,7 +97,7 @@ def run(
     environment.check_workdir(workdir)
     networks = network or ["none" if namespaces.ROOTLESS else "bridge"]
     published = check_network(networks, ip, publish or [])
-    own_id = container.new_id()
+    own_id = os.urandom(6).hex()  # 12 hexadecimal digits
     config = Config(
         id=own_id,
         image=image,
