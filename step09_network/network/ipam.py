@@ -20,30 +20,27 @@ def allocate(network: Network, wanted: str = "") -> str:
     Raises ContainerError if none is left, or the wanted one cannot be had.
     """
     subnet = network.addresses
-    taken = {IPv4Address(endpoint.ip): endpoint.name for endpoint in network.endpoints.values()}
+    own = (subnet.network_address, IPv4Address(network.gateway), subnet.broadcast_address)
+    taken = dict.fromkeys(own, "it is the network's own")
+    taken |= {IPv4Address(each.ip): f"container {each.name} has it" for each in network.endpoints.values()}
     if wanted:
-        return check(wanted, subnet, taken, IPv4Address(network.gateway))
-    address = IPv4Address(network.gateway) + 1  # the gateway has the first
-    while address in taken:
-        address += 1
-    if address >= subnet.broadcast_address:
-        raise ContainerError(f"no address is left in {subnet}: its {len(taken)} are all taken")
-    return str(address)
+        return check(wanted, subnet, taken)
+    for address in subnet.hosts():
+        if address not in taken:
+            return str(address)
+    raise ContainerError(f"no address is left in {subnet}: its {len(network.endpoints)} are all taken")
 
 
-def check(wanted: str, subnet: IPv4Network, taken: dict[IPv4Address, str], gateway: IPv4Address) -> str:
-    """The address that a user asks for. Raises ContainerError if it cannot be had."""
+def check(wanted: str, subnet: IPv4Network, taken: dict[IPv4Address, str]) -> str:
+    """The address that a user asks for. Raises ContainerError if it cannot be had: `taken` says why."""
     try:
         address = IPv4Address(wanted)
     except ValueError:
         raise ContainerError(f"--ip {wanted!r}: an IPv4 address such as {subnet.network_address + 10}") from None
     if address not in subnet:
         raise ContainerError(f"--ip {wanted}: the network is {subnet}, so an address in that")
-    owner = f"container {taken[address]} has it" if address in taken else ""
-    if address in (subnet.network_address, gateway, subnet.broadcast_address):
-        owner = "it is the network's own"
-    if owner:
-        raise ContainerError(f"--ip {wanted}: {owner}; take another, or leave --ip out")
+    if address in taken:
+        raise ContainerError(f"--ip {wanted}: {taken[address]}; take another, or leave --ip out")
     return str(address)
 
 
