@@ -126,7 +126,7 @@ def main() -> NoReturn:
     try:
         have_standard_streams()
         if sys.argv[1:2] != ["run"]:  # which starts without them: every import takes its milliseconds
-            add_commands()
+            from . import commands  # noqa: F401  each file there adds its own to `app`
         code = app(without_values(sys.argv[1:]) or ["--help"], prog_name=f"python -m {PROGRAM}", standalone_mode=False)
         sys.stdout.flush()
     except TyperException as error:
@@ -140,14 +140,6 @@ def main() -> NoReturn:
         complain(sentence(error))
         code = exit_code(error)
     os._exit(code or 0)  # sys.exit would take the interpreter apart first, which is slower than starting a container
-
-
-def add_commands() -> None:
-    """Add the commands of other features: each brings its own in a file of commands/."""
-    from . import commands
-
-    for feature in commands.FEATURES:
-        app.add_typer(feature)
 
 
 def have_standard_streams() -> None:

@@ -1,11 +1,5 @@
 """The commands beside `run`, a file for each feature: what the user types, and what is printed."""
 
-from .containers import app as containers_commands
-from .image import app as image_commands
-from .volume import app as volume_commands
-
-FEATURES = [
-    containers_commands,
-    image_commands,
-    volume_commands,
-]
+from . import containers as containers
+from . import image as image
+from . import volume as volume

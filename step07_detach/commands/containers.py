@@ -12,12 +12,12 @@ from typing import Annotated
 import typer
 
 from .. import records
+from ..cli import app
 from ..lib.errors import ContainerError
 from ..lib.output import ago, each, print_table
 from ..records import ending, log
 from ..records.record import Record
 
-app = typer.Typer()
 Containers = Annotated[list[str], typer.Argument(metavar="CONTAINER...", help="Names, ids, or first digits of ids.")]
 AContainer = Annotated[
     str, typer.Argument(metavar="CONTAINER", help="Its name, or its id or the first digits of that.")

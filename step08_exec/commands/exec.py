@@ -7,12 +7,10 @@ from typing import Annotated
 import typer
 
 from .. import environment, exec, records
-from ..cli import WORDS_AS_TYPED, VariableFiles, Variables
+from ..cli import WORDS_AS_TYPED, VariableFiles, Variables, app
 from ..lib import explain
 from ..lib.errors import ContainerError
 from .containers import AContainer
-
-app = typer.Typer()
 
 
 @app.command("exec", context_settings=WORDS_AS_TYPED)

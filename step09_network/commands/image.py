@@ -11,11 +11,10 @@ from typing import IO, Annotated
 import typer
 
 from .. import images
+from ..cli import app
 from ..images import catalog
 from ..lib.errors import ContainerError
 from ..lib.output import ago, each, in_units, print_table
-
-app = typer.Typer()
 
 
 @app.command("import")

@@ -10,14 +10,13 @@ from typing import Annotated
 import typer
 
 from .. import records
+from ..cli import app
 from ..lib.errors import ContainerError, NotFoundError
 from ..lib.output import each, in_units, print_table, rich_table
 from ..records import stats
 from ..records.record import Record
 from ..records.view import view, view_image
 from .containers import Containers
-
-app = typer.Typer()
 
 
 @app.command()

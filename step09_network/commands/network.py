@@ -7,13 +7,13 @@ import typer
 
 from .. import namespaces, records
 from .. import network as networks
+from ..cli import app
 from ..lib.errors import ContainerError
 from ..lib.output import each, print_table
 from ..network import model
 from ..records import process
 from .containers import AContainer
 
-app = typer.Typer()
 network = typer.Typer(help="Networks for containers.", rich_markup_mode=None)
 app.add_typer(network, name="network")
 Networks = Annotated[list[str], typer.Argument(metavar="NETWORK...", help="Names of networks.")]

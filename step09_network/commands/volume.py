@@ -5,9 +5,9 @@ from typing import Annotated
 import typer
 
 from .. import volumes
+from ..cli import app
 from ..lib.output import each, print_table
 
-app = typer.Typer()
 volume = typer.Typer(help="Volumes of the store.", rich_markup_mode=None)
 app.add_typer(volume, name="volume")
 
