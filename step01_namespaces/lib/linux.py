@@ -8,6 +8,7 @@ import os
 import signal
 import struct
 from enum import IntEnum, IntFlag
+from pathlib import Path
 
 from . import explain
 
@@ -96,6 +97,14 @@ def prctl(operation: PR, argument: int, name: str) -> None:
 def close_range(first: int, last: int) -> None:
     """Close every descriptor from `first` to `last`, both included: close_range(2), Linux 5.9."""
     _call("close_range", ctypes.c_uint(first), ctypes.c_uint(last), 0, shown=(first, last, 0))
+
+
+def read_file(path: str | os.PathLike[str]) -> str:
+    """A file's text, "" if it cannot be read. Bytes that are no UTF-8 are kept, as os.fsdecode keeps them."""
+    try:
+        return Path(path).read_text(errors="surrogateescape")
+    except OSError:
+        return ""
 
 
 def write_file(path: str | os.PathLike[str], text: str) -> None:
