@@ -7,7 +7,6 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from .lib import explain, linux
 from .lib.errors import INSIDE, ContainerError, sentence
@@ -75,20 +74,12 @@ def remedy(error: OSError) -> str:
         return sentence(error)
     if not ROOTLESS:
         return f"{sentence(error)}: this root may not make namespaces"
-    if sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1":
+    if linux.read_file("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1\n":
         reason = "AppArmor forbids it: 'sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0'"
-    elif sysctl("kernel/unprivileged_userns_clone") == "0":
+    elif linux.read_file("/proc/sys/kernel/unprivileged_userns_clone") == "0\n":
         reason = "switched off: 'sudo sysctl kernel.unprivileged_userns_clone=1'"
     elif INSIDE:
         return sentence(error)
     else:
         reason = f"{sentence(error)} (inside a chroot?)"
     return f"without root a container needs a user namespace; {reason}, or run as root"
-
-
-def sysctl(name: str) -> str:
-    """A kernel setting, "" where this kernel has none of that name: sysctl(8)."""
-    try:
-        return Path("/proc/sys", name).read_text().strip()
-    except OSError:
-        return ""

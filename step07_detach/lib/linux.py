@@ -249,6 +249,14 @@ def rename(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> No
     told("rename", [source, target], os.rename, source, target)
 
 
+def read_file(path: str | os.PathLike[str]) -> str:
+    """A file's text, "" if it cannot be read. Bytes that are no UTF-8 are kept, as os.fsdecode keeps them."""
+    try:
+        return Path(path).read_text(errors="surrogateescape")
+    except OSError:
+        return ""
+
+
 def write_file(path: str | os.PathLike[str], text: str) -> None:
     """Write to a file of the kernel's (in /proc or /sys): one write(2) to a file that exists, never a new one."""
     explain.line(f"echo {text} > {os.fspath(path)}")

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..lib import linux, store
 from ..lib.errors import complain
 from ..records.process import boot_id
-from . import conntrack, files, nft
+from . import conntrack, nft
 from .model import Endpoint, Namespace, Network, PortMapping, mac_of
 from .netlink import RTA_DST, RTA_GATEWAY, Netlink
 
@@ -225,7 +225,7 @@ def forward(network: Network, chains: dict[nft.Place, str]) -> None:
 
 def warn_of_iptables(network: Network) -> None:
     """Tell of rules that nft cannot show: those of the older iptables, which are not kept in nf_tables."""
-    if "filter" in files.text_of("/proc/net/ip_tables_names").split():
+    if "filter" in linux.read_file("/proc/net/ip_tables_names").split():
         bridge = bridge_of(network)
         complain(
             f"iptables-legacy is in use: if its chain FORWARD drops, {network.name} reaches nothing outside until "

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..lib import store
 from ..lib.errors import complain
+from ..lib.linux import read_file
 from ..volumes import Volume
 from .model import DEFAULT, Network, PortMapping
 
@@ -35,7 +36,7 @@ def make(directory: Path, config: "Config") -> list[Volume]:
     mode, taken = config.network, [volume.target for volume in config.volumes]
     texts = {
         "hostname": f"{config.hostname}\n",
-        "hosts": text_of("/etc/hosts") if mode == "host" else LOCAL,
+        "hosts": read_file("/etc/hosts") if mode == "host" else LOCAL,
         "resolv.conf": "" if mode == "none" else resolver(mode),
     }
     for name, text in texts.items():
@@ -53,7 +54,7 @@ def ports_of(directory: Path) -> list[PortMapping]:
 
 def resolver(mode: str) -> str:
     """The host's resolv.conf(5), without servers at 127.0.0.0/8: in the container that would be the container."""
-    texts = [text_of("/etc/resolv.conf"), text_of(RESOLVED)]
+    texts = [read_file("/etc/resolv.conf"), read_file(RESOLVED)]
     if mode == "host":
         return texts[0]
     for text in texts:
@@ -64,14 +65,6 @@ def resolver(mode: str) -> str:
     return LOCAL_SERVER.sub("", texts[0])
 
 
-def text_of(path: str | Path) -> str:
-    """A file's text; none if it cannot be read."""
-    try:
-        return Path(path).read_text(errors="surrogateescape")
-    except OSError:
-        return ""
-
-
 def write_hosts(directory: Path, networks: list[Network]) -> None:
     """Write the names that a container knows: its own, and on networks that users have made all others'.
 
@@ -79,7 +72,7 @@ def write_hosts(directory: Path, networks: list[Network]) -> None:
     """
     if (directory / "hosts").stat().st_size > LARGEST:
         return
-    lines = [line for line in text_of(directory / "hosts").splitlines(keepends=True) if not OURS.search(line)]
+    lines = [line for line in read_file(directory / "hosts").splitlines(keepends=True) if not OURS.search(line)]
     for network in networks:
         for container, endpoint in network.endpoints.items():
             own = container == directory.name

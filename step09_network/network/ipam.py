@@ -10,7 +10,8 @@ import sys
 from ipaddress import IPv4Address, IPv4Network
 
 from ..lib.errors import ContainerError
-from .files import RESOLVED, text_of
+from ..lib.linux import read_file
+from .files import RESOLVED
 from .model import Network
 
 
@@ -62,11 +63,11 @@ def hosts_in_use() -> list[IPv4Network]:
 
     Name servers, /etc/hosts, servers of mounted file systems, proxies, and the other ends of connections: proc(5).
     """
-    texts = [text_of(path) for path in ("/etc/resolv.conf", RESOLVED, "/etc/hosts", "/proc/mounts")]
+    texts = [read_file(path) for path in ("/etc/resolv.conf", RESOLVED, "/etc/hosts", "/proc/mounts")]
     texts += [value for name, value in os.environ.items() if name.lower().endswith("_proxy")]
     found = {*re.findall(r"\b(?:\d{1,3}\.){3}\d{1,3}\b", "\n".join(texts))}
     for table in ("tcp", "udp", "tcp6", "udp6"):
-        for line in text_of(f"/proc/net/{table}").splitlines()[1:]:
+        for line in read_file(f"/proc/net/{table}").splitlines()[1:]:
             address = line.split()[2].partition(":")[0].removeprefix("0000000000000000FFFF0000")  # IPv4 inside IPv6
             if len(address) == 8:
                 found.add(str(IPv4Address(int(address, 16).to_bytes(4, sys.byteorder))))
