@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import cgroups
+from ..lib import linux
 from .record import Record
 
 
@@ -35,11 +36,7 @@ def take(record: Record) -> Sample:
 def number(directories: list[Path], *files: str, key: str = "") -> int | None:
     """The number in the first of these files that there is, behind `key` where the file has several."""
     for file in (directory / name for name in files for directory in directories):
-        try:
-            lines = [line.split() for line in file.read_text().splitlines()]
-        except OSError:
-            continue
-        for words in lines:
+        for words in map(str.split, linux.read_file(file).splitlines()):
             if len(words) == 1 or words[0] == key:
                 return int(words[-1])
     return None
