@@ -89,8 +89,9 @@ def sweep(network: Network) -> None:
 def connected(container_name: str, config: "Config", namespace: Namespace) -> Iterator[None]:
     """Have a new container on its networks as long as it runs."""
     try:
-        for name in (name for name in config.networks if name not in MODES):
-            connect(name, config.id, container_name, namespace, config.ip if name == config.network else "")
+        for name in config.networks:
+            if name not in MODES:
+                connect(name, config.id, container_name, namespace, config.ip if name == config.network else "")
         yield
     finally:
         release(config.id)

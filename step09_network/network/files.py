@@ -58,8 +58,9 @@ def resolver(mode: str) -> str:
     if mode == "host":
         return texts[0]
     for text in texts:
-        if SERVER.search(rest := LOCAL_SERVER.sub("", text)):
-            return rest
+        reachable = LOCAL_SERVER.sub("", text)
+        if SERVER.search(reachable):
+            return reachable
     if any(map(LOCAL_SERVER.search, texts)):
         complain("this host's name servers are at its own 127.0.0.0/8, where no container reaches them: it gets none")
     return LOCAL_SERVER.sub("", texts[0])
@@ -86,4 +87,5 @@ def write_hosts(directory: Path, networks: list[Network]) -> None:
 def rewrite(path: Path, text: str) -> None:
     """Put a new text into a file, which stays the same file; a reader meets no empty one."""
     with open(os.open(path, os.O_WRONLY | os.O_NOFOLLOW), "wb", buffering=0) as file:
-        file.truncate(file.write(os.fsencode(text)))
+        file.write(os.fsencode(text))
+        file.truncate()
