@@ -26,7 +26,7 @@ from pathlib import Path, PurePosixPath
 
 # What a chapter may ask of its reader, in lines of Python: altered or removed in its predecessor's files, added to
 # them, and in new files. Step 6 brings images, step 9 networks.
-ALTERED, ADDED, NEW = 25, {6: 170}, {6: 930, 9: 1070}
+ALTERED, ADDED, NEW = 25, {6: 170}, {6: 930, 9: 1075}
 ADDED_OF_OTHERS, NEW_OF_OTHERS = 150, 650
 CHAPTERS = ("README.md", "README.zh.md")  # each tells of its own step
 # Lines of a whole step that are not blank.
