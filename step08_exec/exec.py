@@ -63,8 +63,8 @@ def run(record: Record, config: Config) -> int:
 def made_with(record: Record) -> Config:
     """What the container was made with, as `run` was told it. Earlier steps have noted less."""
     known = {"workdir": "/", "user": "0", "env": {}, "entrypoint": None} | record.config
-    values = {field.name: known[field.name] for field in fields(Config)}
-    return Config(**values | {"limits": Limits(**values["limits"]), "volumes": []})
+    known |= {"limits": Limits(**known["limits"]), "volumes": []}
+    return Config(**{field.name: known[field.name] for field in fields(Config)})
 
 
 def joined(config: Config, target: int, cgroup: Cgroup) -> Child:

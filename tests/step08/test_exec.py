@@ -74,6 +74,17 @@ def test_as_its_own_processes_see_it(runtime: Runtime, fresh: Fresh) -> None:
         assert output(runtime, name, "grep", "^PPid", f"/proc/{orphan}/status").split() == ["PPid:", "1"]
 
 
+@pytest.mark.ours_alone("a record of ours")
+def test_a_container_of_step_7(runtime: Runtime) -> None:
+    """Its record says less: nothing of what later steps let `run` be told."""
+    with background(runtime) as name:
+        (place,) = Path(store(runtime), "containers").glob("*/config.json")
+        noted = json.loads(place.read_text())
+        later = {"env", "user", "workdir", "networks", "ip", "ports"}
+        place.write_text(json.dumps({key: value for key, value in noted.items() if key not in later}))
+        assert output(runtime, name, "pwd") == "/"
+
+
 @pytest.mark.ours_alone("between Podman and its process is conmon")
 def test_outside_it_is_a_child_of_the_runtime(runtime: Runtime) -> None:
     with background(runtime) as name:
