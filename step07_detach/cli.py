@@ -84,7 +84,6 @@ def run(
         env={},
         volumes=volumes.parse(volume or []),
         name=new.check_name(name) if name else "",
-        detach=detach,
         remove=remove,
     )
     if detach:
