@@ -99,7 +99,6 @@ def run(
         env=environment.parse(env_file or [], env or []),
         volumes=volumes.parse(volume or []),
         name=new.check_name(name) if name else "",
-        detach=detach,
         remove=remove,
     )
     if detach:

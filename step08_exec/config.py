@@ -23,5 +23,4 @@ class Config:
     env: dict[str, str]
     volumes: list[Volume]
     name: str  # "": two words are drawn
-    detach: bool
     remove: bool  # its record, as soon as it ends

@@ -115,7 +115,6 @@ def run(
         networks=networks,
         ip=ip,
         ports=published,
-        detach=detach,
         remove=remove,
     )
     if detach:

@@ -27,7 +27,6 @@ class Config:
     networks: list[str]  # their names; or none or host, alone
     ip: str  # on the first of them
     ports: list[PortMapping]
-    detach: bool
     remove: bool  # its record, as soon as it ends
 
     @property

@@ -53,7 +53,7 @@ def run(config: Config, caller: socket.socket | None = None) -> int:
         overlay.prepare(directory, image.path)
         cleanup.enter_context(volumes.held(config.volumes, image.path))
         config = replace(config, volumes=[*config.volumes, *files.make(directory, config)])
-        sources, ends = ({}, []) if config.tty else monitor.pipes(config.detach)
+        sources, ends = ({}, []) if config.tty else monitor.pipes(detached=caller is not None)
         main = partial(init.main, config, directory, cgroup, ends)
         child = cleanup.enter_context(closing(start(main, namespaces.flags(config.network), "init", cgroup.birthplace)))
         for end in ends:

@@ -42,6 +42,5 @@ def exec_(
         workdir=workdir or own.workdir,
         user=user or own.user,
         env=own.env | variables,
-        detach=False,
     )
     return exec.run(record, config)
