@@ -125,7 +125,8 @@ def parse(image: str, mirror: str = "") -> Reference:
     path, tag, digest = match.groups()
     known = path
     if host in (HUB, f"index.{HUB}"):
-        host, path = HUB_HOST, path if "/" in path else f"library/{path}"
+        host, known = HUB_HOST, re.sub("^library/(?=[^/]+$)", "", path)
+        path = path if "/" in path else f"library/{path}"
     elif ":" not in host:  # the store's names have no port
         known = f"{host}/{path}"
     if len(known) > 255:
