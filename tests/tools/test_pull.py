@@ -146,7 +146,8 @@ def test_an_image_that_runs(registry: Registry, pull: Puller) -> None:
         ("alpine", "registry-1.docker.io", "library/alpine latest", "alpine:latest"),
         ("alpine:3.21", "registry-1.docker.io", "library/alpine 3.21", "alpine:3.21"),
         ("docker.io/alpine", "registry-1.docker.io", "library/alpine latest", "alpine:latest"),
-        ("index.docker.io/library/alpine", "registry-1.docker.io", "library/alpine latest", "library/alpine:latest"),
+        ("index.docker.io/library/alpine", "registry-1.docker.io", "library/alpine latest", "alpine:latest"),
+        ("library/a/b", "registry-1.docker.io", "library/a/b latest", "library/a/b:latest"),
         ("user/app:1.0-RC_1", "registry-1.docker.io", "user/app 1.0-RC_1", "user/app:1.0-RC_1"),
         ("quay.io/podman/hello", "quay.io", "podman/hello latest", "quay.io/podman/hello:latest"),
         ("Quay.io/a/b/c:d", "quay.io", "a/b/c d", "quay.io/a/b/c:d"),
@@ -175,7 +176,7 @@ NONE = [
 
 def test_names_that_are_none(pull: Puller) -> None:
     for image in NONE:
-        with pytest.raises(tool.PullError, match="is no image name|is too long") as raised:
+        with pytest.raises(tool.PullError, match=r"is no image name|is too long") as raised:
             tool.parse(image)
         assert str(raised.value).isprintable()
     assert "'Alpine:3.22\\n' is no image name" in pull.refused("Alpine:3.22\n")
