@@ -91,11 +91,14 @@ class PullError(Exception):
 
 
 class Broken(PullError):
-    """The network or the registry failed, and may do better next time. `wait`: the seconds it asks for."""
+    """The network or the registry failed, and may do better next time.
 
-    def __init__(self, message: str, wait: int | None = None) -> None:
+    `wait`: the seconds it asks for. Not `soon`: what has never worked will not work in a second either.
+    """
+
+    def __init__(self, message: str, wait: int | None = None, soon: bool = True) -> None:
         super().__init__(message)
-        self.wait = wait
+        self.wait, self.soon = wait, soon
 
 
 # ---- names -----------------------------------------------------------------------------------------------------------
@@ -255,20 +258,20 @@ def check(response: requests.Response, host: str) -> None:
 
 
 def in_words(error: Exception, host: str) -> PullError:
-    """What went wrong in the network. What will go wrong the same way at once is no Broken."""
+    """What went wrong in the network."""
     reason = error.args[0] if error.args else error
     reason = getattr(reason, "reason", reason)
     if isinstance(error, requests.exceptions.ProxyError):
-        return PullError(f"the proxy does not let us to {host} (https_proxy names it): {ending(reason)}")
+        return Broken(f"the proxy does not let us to {host} (https_proxy names it): {ending(reason)}", soon=False)
     if isinstance(error, requests.exceptions.SSLError):
         hint = "REQUESTS_CA_BUNDLE=FILE names the certificates to trust"
-        return PullError(f"{host}: no secure connection: {ending(reason)} ({hint})")
+        return Broken(f"{host}: no secure connection: {ending(reason)} ({hint})", soon=False)
     if isinstance(error, requests.exceptions.TooManyRedirects):
         return PullError(f"{host} sends us from one address to the next, without end")
     if isinstance(reason, urllib3.exceptions.NameResolutionError):
-        return PullError(f"{host}: this host is not found: is there a network, and is the name right?")
+        return Broken(f"{host}: this host is not found: is there a network, and is the name right?", soon=False)
     if isinstance(reason, urllib3.exceptions.NewConnectionError):
-        return PullError(f"{host}: no connection: {ending(reason)}")
+        return Broken(f"{host}: no connection: {ending(reason)}", soon=False)
     if isinstance(error, requests.Timeout) or isinstance(reason, urllib3.exceptions.TimeoutError):
         return Broken(f"{host} does not answer")
     if isinstance(error, requests.ConnectionError | requests.exceptions.ChunkedEncodingError):
@@ -329,7 +332,7 @@ def patiently(attempt: Callable[[], T], say: Callable[[str], object], gained: Ca
             failures = 1 if gained() > most else failures + 1
             most = max(most, gained())
             pause = PAUSE * 2 ** (failures - 1) if error.wait is None else error.wait
-            if failures == TRIES or pause > LONGEST:
+            if failures == TRIES or pause > LONGEST or not (error.soon or most):
                 raise
             say(f"{error}: trying again")
             time.sleep(pause)

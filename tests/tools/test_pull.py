@@ -205,8 +205,9 @@ def test_docker_manifests_and_a_layer_twice(registry: Registry, front: Front, pu
     registry.push(oci([tarred(shell()), layer, layer]), "library/alpine:v2", "--format", "v2s2")
     manifest, _ = registry.manifest("library/alpine", "v2")
     assert "docker" in manifest["mediaType"]
-    assert pull("alpine:v2", "--registry", front.host).code == 0
-    assert pull.step("run", "--rm", "--network", "none", "alpine:v2", "cat", "/twice") == "2"
+    name = "quay.io/library/alpine:v2"
+    assert pull(name, "--registry", front.host).code == 0
+    assert pull.step("run", "--rm", "--network", "none", name, "cat", "/twice") == "2"
     assert max(request.count for request in front.requests if request.blob) == 1
 
 
@@ -422,6 +423,22 @@ def test_the_next_pull_goes_on(registry: Registry, front: Front, pull: Puller) -
     whole(pull, front)
     (again,) = [request for request in front.requests if request.blob]
     assert again.headers["Range"] == f"bytes={kept}-" and again.path.endswith(last_layer(registry))
+
+
+def test_the_network_is_gone(registry: Registry, front: Front, pull: Puller) -> None:
+    """In the middle of a layer, for good: what has come is kept."""
+    digest, gone = last_layer(registry), {"Location": f"http://127.0.0.1:{free_port()}/"}
+
+    def fault(request: Request) -> Answer | None:
+        if not request.path.endswith(digest):
+            return None
+        answer = front.passed_on(request)
+        return Answer(body=answer.body[:LARGE], claimed=len(answer.body)) if request.count == 1 else Answer(307, gone)
+
+    front.fault = fault
+    line = pull.broken("alpine:3.22", "--registry", front.host)
+    assert re.search(r"no connection: Connection refused; .* are kept", line)
+    assert len(pull.left()) == 4
 
 
 def interrupt(registry: Registry, front: Front, pull: Puller, number: signal.Signals) -> Path:
