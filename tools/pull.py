@@ -93,12 +93,13 @@ class PullError(Exception):
 class Broken(PullError):
     """The network or the registry failed, and may do better next time.
 
-    `wait`: the seconds it asks for. Not `soon`: what has never worked will not work in a second either.
+    `wait`: the seconds it asks for. Not `soon`: what has never worked will not work in a second either. Not `keep`:
+    after the last try, what has come is of no use.
     """
 
-    def __init__(self, message: str, wait: int | None = None, soon: bool = True) -> None:
+    def __init__(self, message: str, wait: int | None = None, *, soon: bool = True, keep: bool = True) -> None:
         super().__init__(message)
-        self.wait, self.soon = wait, soon
+        self.wait, self.soon, self.keep = wait, soon, keep
 
 
 # ---- names -----------------------------------------------------------------------------------------------------------
@@ -440,9 +441,6 @@ def fetch_once(registry: Registry, wanted: Blob, path: Path, show: Callable[[int
     with path.open("r+b") as file:
         sha256 = hashlib.file_digest(file, "sha256")
         begun = file.seek(0, os.SEEK_END)
-        if begun > wanted.size:
-            file.truncate(0)
-            raise Broken(f"layer {wanted.hex[:12]}: what was here is none of it")
         show(begun)
         if begun < wanted.size:
             headers = {"Range": f"bytes={begun}-"} if begun else {}
@@ -450,8 +448,8 @@ def fetch_once(registry: Registry, wanted: Blob, path: Path, show: Callable[[int
             with registry.get(f"blobs/{wanted.digest}", missing, headers) as response:
                 if response.status_code == 416:
                     file.truncate(0)
-                    raise Broken(f"layer {wanted.hex[:12]} ends after {begun:,} of {wanted.size:,} bytes")
-                if begun and not goes_on(response, begun):
+                    raise too_short(wanted, begun)
+                if response.status_code != 206:  # not every server can go on in the middle
                     begun = file.seek(0)
                     file.truncate()
                     sha256 = hashlib.sha256()
@@ -464,18 +462,17 @@ def fetch_once(registry: Registry, wanted: Blob, path: Path, show: Callable[[int
         size = file.tell()
         whole = size == wanted.size and sha256.hexdigest() == wanted.hex
         if size < wanted.size:
-            raise Broken(f"layer {wanted.hex[:12]} ends after {size:,} of {wanted.size:,} bytes")
-        if not whole and begun:  # perhaps it was what came earlier
+            raise too_short(wanted, size)
+        if not whole and begun:  # perhaps it is what came earlier, or the server has not gone on where we asked it to
             file.truncate(0)
             raise Broken(f"layer {wanted.hex[:12]}: what was here is damaged")
     if not whole:
         raise PullError(f"{registry.reference.host} sends a wrong layer: its size or its SHA-256 is not {wanted.hex}")
 
 
-def goes_on(response: requests.Response, begun: int) -> bool:
-    """Whether an answer goes on behind so many bytes. Not every server can."""
-    start = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-    return response.status_code == 206 and start is not None and int(start[1]) == begun
+def too_short(wanted: Blob, size: int) -> Broken:
+    """The server says that this was all. It may have had a bad moment, or the registry has no more."""
+    return Broken(f"layer {wanted.hex[:12]} ends after {size:,} of {wanted.size:,} bytes", keep=False)
 
 
 def in_parallel(jobs: Sequence[Callable[[], None]]) -> None:
@@ -510,22 +507,20 @@ def in_parallel(jobs: Sequence[Callable[[], None]]) -> None:
 @contextmanager
 def layout(folder: Path, say: Callable[[str], object]) -> Iterator[Path]:
     """A folder of our own. What an interrupted pull has left in it is kept, and removed after any other."""
-    lock = held(folder, say)
+    lock, keep = held(folder, say), False
     try:
         (folder / "blobs/sha256").mkdir(parents=True, exist_ok=True)
         yield folder
     except (Broken, KeyboardInterrupt) as error:
-        message = str(error) if isinstance(error, Broken) else "interrupted"
-        if not (size := sum(file.stat().st_size for file in folder.glob("blobs/sha256/*"))):
-            shutil.rmtree(folder)
+        size = sum(file.stat().st_size for file in folder.glob("blobs/sha256/*"))
+        keep = size > 0 and getattr(error, "keep", True)
+        if not keep:
             raise
-        raise type(error)(f"{message}; {decimal(size)} are kept, and the same command goes on from there") from None
-    except BaseException:
-        shutil.rmtree(folder)
-        raise
-    else:
-        shutil.rmtree(folder)
+        message = f"{str(error) or 'interrupted'}; {decimal(size)} are kept, and the same command goes on from there"
+        raise type(error)(message) from None
     finally:
+        if not keep:
+            shutil.rmtree(folder)
         os.close(lock)
 
 
@@ -623,8 +618,11 @@ def pull(image: str, mirror: str, step: int | None, timeout: float, cache: Path)
     say(f"{reference.name} from {reference.host}: {len(layers)} layers, {decimal(sum(each.size for each in layers))}")
     key = hashlib.sha256(f"{reference.host}/{reference.repository} {reference.wanted}".encode()).hexdigest()[:12]
     with layout(cache / key, say) as folder:
-        with bars:
-            fill(folder, manifest, registry, bars, say)
+        try:
+            with bars:
+                fill(folder, manifest, registry, bars, say)
+        finally:
+            console.quiet = True  # after the end no thread has the last word
         made = hand_over(folder, reference.name, package)
     sudo = "sudo " if "SUDO_UID" in os.environ else ""
     return f"{reference.name} is here now ({made}): {sudo}.venv/bin/python -m {package} run {reference.name}"

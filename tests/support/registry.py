@@ -68,7 +68,7 @@ def serving(folder: Path) -> Iterator[Registry]:
     """Run a registry that keeps its images in a folder."""
     for program in ("docker-registry", "skopeo"):
         if not shutil.which(program):
-            raise Missing(f"there is no {program} here")
+            raise Missing(f"there is no {program} here: CONTRIBUTING.md tells why")
     registry = Registry(free_port(), folder)
     config = {
         "version": 0.1,
