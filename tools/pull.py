@@ -46,7 +46,7 @@ import urllib3
 from requests.utils import parse_dict_header
 from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
 PROJECT = Path(__file__).resolve().parent.parent
 FIRST = 6  # the step that brings `import`
@@ -564,9 +564,8 @@ def fill(folder: Path, manifest: Manifest, registry: Registry, bars: Progress, s
         raise PullError("the image's configuration is longer than any description of an image")
     fetch(registry, manifest.config, place / manifest.config.hex, lambda size: None, say)
     with sensible("the image's configuration"):
-        for_this_machine(
-            [{"platform": json.loads((place / manifest.config.hex).read_bytes())}], registry.reference.name
-        )
+        own = json.loads((place / manifest.config.hex).read_bytes())
+        for_this_machine([{"platform": own}], registry.reference.name)
     in_parallel([job(layer) for layer in dict.fromkeys(manifest.layers)])
 
     digest = hashlib.sha256(manifest.text).hexdigest()
@@ -605,17 +604,16 @@ def pull(image: str, mirror: str, step: int | None, timeout: float, cache: Path)
     reference = parse(image, mirror)
     registry = Registry(reference, timeout)
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    columns = TextColumn("layer {task.description}"), BarColumn(), DownloadColumn()
-    bars = Progress(
-        *columns, TransferSpeedColumn(), TimeRemainingColumn(), console=console, disable=not console.is_terminal
-    )
+    columns = BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+    bars = Progress("layer {task.description}", *columns, console=console, disable=not console.is_terminal)
 
     def say(line: str) -> None:
         console.print(f"pull: {line}")
 
     manifest = find_manifest(registry, say)
     layers = dict.fromkeys(manifest.layers)
-    say(f"{reference.name} from {reference.host}: {len(layers)} layers, {decimal(sum(each.size for each in layers))}")
+    many = "1 layer" if len(layers) == 1 else f"{len(layers)} layers"
+    say(f"{reference.name} from {reference.host}: {many}, {decimal(sum(each.size for each in layers))}")
     key = hashlib.sha256(f"{reference.host}/{reference.repository} {reference.wanted}".encode()).hexdigest()[:12]
     with layout(cache / key, say) as folder:
         try:

@@ -103,7 +103,7 @@ class Puller:
 
 
 def is_failure(line: str) -> bool:
-    return not re.search(r"trying again$| layers, |layer \w+: [\d.]+ \w+$|waiting for it$", line)
+    return not re.search(r"trying again$| layers?, |layer \w+: [\d.]+ \w+$|waiting for it$", line)
 
 
 @pytest.fixture
