@@ -281,8 +281,8 @@ def in_words(error: Exception, host: str) -> PullError:
 
 
 def ending(error: BaseException) -> str:
-    """The end of a long message, which is where libraries say what happened. A number of errno is left out."""
-    return re.sub(r"^\[Errno -?\d+\] ", "", str(error).rpartition(": ")[2].strip("()'\""))
+    """The end of a long message, which is where libraries say what happened, without numbers of errno and of lines."""
+    return re.sub(r"^\[?[\w -]*\] | \(_ssl\.c.*", "", str(error).rpartition(": ")[2].strip("()'\""))
 
 
 def own_password(host: str) -> str:
