@@ -3,7 +3,7 @@ SHELL = /bin/bash
 export PYTHON ?= python3
 export PATH := $(PATH):/usr/sbin:/sbin# runc, ip, nft: not in an ordinary user's PATH on Debian
 .NOTPARALLEL:
-.PHONY: help run demo picture test test-v2 test-labs vm lint diff doctor lab grade hint bench book clean
+.PHONY: help run demo picture test test-v2 test-labs vm lint diff doctor lab grade hint pull bench book clean
 
 RUNTIME ?= python -m my_runtime# of a lab: what starts it
 
@@ -82,6 +82,12 @@ hint: ## the next hint for a task: make hint STEP=04 TASK=removed DIR=~/my-runti
 	@tools/setup.sh test
 	@.venv/bin/python tools/lab.py hint $(NN:0%=%) --task $(TASK) $(if $(RUNTIME),--runtime '$(RUNTIME)') \
 		$(if $(DIR),--dir '$(DIR)')$(GIVE_BACK)
+
+pull: ## an image from a registry: make pull IMAGE=alpine:3.22 [REGISTRY=mirror.example] [STEP=06]
+	@$(if $(IMAGE),,echo 'which image? For example: make pull IMAGE=alpine:3.22' >&2; exit 2)
+	@tools/setup.sh pull
+	@.venv/bin/python tools/pull.py '$(IMAGE)' $(if $(REGISTRY),--registry '$(REGISTRY)') $(if $(STEP),--step $(NN)) \
+		$(ARGS)$(GIVE_BACK)
 
 bench: ## how fast start-up and import are, beside unshare, runc, Podman and tar; ARGS=--quick for a glance
 	@tools/setup.sh run

@@ -6,6 +6,7 @@
 #   tools/setup.sh test   … and the programs that the suite compares with and looks through
 #   tools/setup.sh v2     … and the virtual machine
 #   tools/setup.sh vm     what `run` has, and the virtual machine
+#   tools/setup.sh pull   what `run` has, and what speaks with a registry
 #   tools/setup.sh book   .venv with what makes the website, and Mermaid, which draws its diagrams
 #   tools/setup.sh book-test  … and a browser to look at it
 #
@@ -183,8 +184,9 @@ lint) programs lint; virtual_environment "[dev]" ;;
 test) programs run test; virtual_environment "[dev]" ;;
 vm) programs run v2; virtual_environment "" ;;
 v2) programs run test v2; virtual_environment "[dev]" ;;
+pull) if may_be_root </dev/null; then programs run; fi; virtual_environment "[pull]" ;;
 book) virtual_environment "[book]"; mermaid ;;
 book-test) programs look; virtual_environment "[book-test]"; mermaid ;;
 give-back) give_back ;;
-*) fail "usage: tools/setup.sh run|lint|test|v2|vm|book|book-test|give-back" ;;
+*) fail "usage: tools/setup.sh run|lint|test|v2|vm|pull|book|book-test|give-back" ;;
 esac
