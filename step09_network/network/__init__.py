@@ -8,7 +8,7 @@ any more needs no address, cable and ports.
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -182,9 +182,9 @@ def published(container: str) -> list[PortMapping]:
 def release(container: str) -> None:
     """Take a container off all its networks: it has ended."""
     if networks_of(container):  # without: no reason to wait for anybody
-        with linux.locked(store.folder("networks")):
+        with linux.locked(store.folder("networks")), ExitStack() as each:
             for network in networks_of(container):
-                detach(network, container)
+                each.callback(detach, network, container)  # also when another has failed
 
 
 def networks_of(container: str) -> list[Network]:

@@ -433,6 +433,22 @@ def test_the_runtime_is_killed_at_any_call(net: Net, tmp_path: Path) -> None:
         assert rules.count("masquerade") == 3 and rules.count(" drop\n") == 3, point
 
 
+@pytest.mark.parametrize("broken", ["one", "two"])
+def test_what_cannot_be_undone_stops_nothing_else(net: Net, broken: str) -> None:
+    """A container ends, and its endpoint on one network cannot be taken away. That on the other is."""
+    for name in ("one", "two"):
+        net.ok("network", "create", name)
+    net.sleeping("aa", "--network", "one", "--network", "two")
+    record, other = (net.networks() / f"{name}.network.json" for name in sorted(["one", "two"], key=broken.__ne__))
+    whole = record.read_text()
+    record.write_text(whole.replace('"driver": "bridge"', '"driver": "vlan"'))
+    net.call("stop", "-t", "0", "aa")
+    host.wait_until(lambda: json.loads(other.read_text())["endpoints"] == {}, "it is off the other")
+    record.write_text(whole)
+    assert net.output("true", options=["--network", broken]) == ""
+    assert json.loads(record.read_text())["endpoints"] == {}
+
+
 def test_after_a_reboot(net: Net) -> None:
     """On disk there is a network, in the kernel nothing: its next use restores it."""
     net.ok("network", "create", "lab", "--subnet", "10.7.0.0/24")
