@@ -28,7 +28,7 @@ def send_signal(record: Record, number: int) -> None:
 
 
 def stop(record: Record, patience: float) -> None:
-    """Ask PID 1 to end: its image's StopSignal, or SIGTERM; after `patience` seconds SIGKILL. Returns when it is dead."""
+    """Ask PID 1 to end, by SIGTERM or its image's StopSignal; kill it after `patience` seconds. Returns when dead."""
     if record.running:
         asked = settings.read(record.directory).get("StopSignal") or "TERM"
         if not process.send(record.state, parse_signal(str(asked)), patience):
