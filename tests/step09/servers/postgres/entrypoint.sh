@@ -5,7 +5,7 @@ if [ "$1" = postgres ] && [ "$(id -u)" = 0 ]; then
     mkdir -p "$PGDATA"
     chown -R postgres "$PGDATA" /var/run/postgresql
     chmod 700 "$PGDATA"
-    exec setpriv --reuid postgres --regid postgres --init-groups -- "$BASH_SOURCE" "$@"
+    exec setpriv --reuid postgres --regid postgres --init-groups -- "$0" "$@"
 fi
 
 if [ "$1" = postgres ] && [ ! -s "$PGDATA/PG_VERSION" ]; then
