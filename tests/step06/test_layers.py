@@ -306,7 +306,7 @@ def test_several_images(runtime: Runtime, tmp_path: Path) -> None:
 
 @OURS
 def test_skopeo_s_own_form(runtime: Runtime, tmp_path: Path) -> None:
-    """`skopeo copy … dir:FOLDER`: not a root with odd files in it, but an image that can be had in a form known here."""
+    """`skopeo copy … dir:FOLDER`: not a root with odd files in it, but an image, to be had in a form known here."""
     layout = oci([base()])
     digest = str(manifest_of(layout)["digest"]).removeprefix("sha256:")
     files = {Path(name).name: data for name, data in layout.items() if name.startswith("blobs/")}
