@@ -15,12 +15,12 @@ from tests.support.runtime import Missing, Runtime
 PACKAGES = {"nginx": "nginx-light", "redis": "redis-server", "postgres": "postgresql", "python": "python3-pip"}
 FETCHED = session.REPOSITORY / ".cache" / "servers"
 CONTEXTS = session.REPOSITORY / "tests" / "step09" / "servers"
-# For mmdebstrap, which is at the new root $1: apt fetches a package and all that the root lacks for it.
+# What mmdebstrap does at the end, with its own apt: fetch a package, and all that the new Debian lacks for it.
 FETCH = """
     set -e
     export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"
-    apt-get install --yes --no-install-recommends --download-only --option Dir::Cache::archives={folder} {package}
-    rm -rf {folder}/lock {folder}/partial
+    apt-get install --yes --no-install-recommends --download-only --option Dir::Cache::archives='{folder}' {package}
+    rm -rf '{folder}/lock' '{folder}/partial'
 """
 
 
@@ -41,7 +41,7 @@ def fetch(folder: Path) -> None:
 def built(podman: Runtime, name: str, place: Path) -> None:
     """Have Podman build an image, in a new folder below `place`, which is removed again."""
     if not FETCHED.exists():
-        session.once("servers", lambda path: path.symlink_to(FETCHED) if FETCHED.exists() else fetch(FETCHED))
+        session.once("servers", lambda _: fetch(FETCHED))
     if not asked(podman, "images", "-q", "localhost/debian"):
         asked(podman, "import", FETCHED / "debian.tar", "localhost/debian")
     context = place / f"context-{name}"
