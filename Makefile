@@ -3,7 +3,7 @@ SHELL = /bin/bash
 export PYTHON ?= python3
 export PATH := $(PATH):/usr/sbin:/sbin# runc, ip, nft: not in an ordinary user's PATH on Debian
 .NOTPARALLEL:
-.PHONY: help run demo picture test test-v2 test-labs vm lint diff doctor lab grade hint pull bench book clean
+.PHONY: help run demo picture test test-v2 test-labs test-images vm lint diff doctor lab grade hint pull bench book clean
 
 RUNTIME ?= python -m my_runtime# of a lab: what starts it
 
@@ -20,7 +20,7 @@ endif
 GIVE_BACK = ; code=$$?; tools/setup.sh give-back; exit $$code
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo 'STEP=03 picks a step for run, test, diff and bench. As root, or with sudo, the tests that need root run too.'
 
 run: ## a shell in a container of the newest step (with no terminal: a short tour)
@@ -48,6 +48,10 @@ test-v2: ## step 2's tests (or STEP's) and a look at every step under cgroup v2 
 test-labs: ## every proof of the labs: what each starter, each half and each attack earns; an hour
 	@tools/setup.sh v2
 	@MYDOCKER_TEST_LABS=all .venv/bin/python -m pytest --timeout 3000 tests/tools/test_lab_*.py $(ARGS)$(GIVE_BACK)
+
+test-images: ## nginx, redis, PostgreSQL, Python: real images, built by Podman, used by their own clients; three minutes, as root
+	@tools/setup.sh images
+	@MYDOCKER_TEST_IMAGES=all .venv/bin/python -m pytest -n 2 --every-step tests/step09/test_real_images.py $(ARGS)$(GIVE_BACK)
 
 vm: ## a shell as root in a small virtual machine with this folder in it: what you do there is gone when you leave
 	@tools/setup.sh vm

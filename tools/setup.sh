@@ -5,6 +5,7 @@
 #   tools/setup.sh lint   … and ruff, mypy, pytest; shellcheck
 #   tools/setup.sh test   … and the programs that the suite compares with and looks through
 #   tools/setup.sh v2     … and the virtual machine
+#   tools/setup.sh images … what `test` has, and what saves, and asks, servers in images
 #   tools/setup.sh vm     what `run` has, and the virtual machine
 #   tools/setup.sh pull   what `run` has, and what speaks with a registry
 #   tools/setup.sh book   .venv with what makes the website, and Mermaid, which draws its diagrams
@@ -42,6 +43,9 @@ test  xz-utils          xz                              archives to import
 test  zstd              zstd                            archives to import
 test  mmdebstrap        mmdebstrap                      a Debian to run a real server in
 test  redis-tools       redis-benchmark                 the server's client and load
+image skopeo            skopeo                          saves images in yet another form
+image postgresql-client psql                            PostgreSQL's client (redis's is above)
+image curl              curl                            nginx's
 v2    qemu-system-x86   qemu-system-x86_64              the machine with cgroup v2 (its kernel is fetched when it starts)
 v2    e2fsprogs         mkfs.ext4                       its disk
 look  chromium          chromium                        the browser that looks at the website
@@ -183,10 +187,11 @@ run)
 lint) programs lint; virtual_environment "[dev]" ;;
 test) programs run test; virtual_environment "[dev]" ;;
 vm) programs run v2; virtual_environment "" ;;
+images) programs run test image; virtual_environment "[dev]" ;;
 v2) programs run test v2; virtual_environment "[dev]" ;;
 pull) if may_be_root </dev/null; then programs run; fi; virtual_environment "[pull]" ;;
 book) virtual_environment "[book]"; mermaid ;;
 book-test) programs look; virtual_environment "[book-test]"; mermaid ;;
 give-back) give_back ;;
-*) fail "usage: tools/setup.sh run|lint|test|v2|vm|pull|book|book-test|give-back" ;;
+*) fail "usage: tools/setup.sh run|lint|test|v2|images|vm|pull|book|book-test|give-back" ;;
 esac

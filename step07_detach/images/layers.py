@@ -55,12 +55,12 @@ def from_directory(source: Path, root: Path) -> int:
 
 def has_layers(folder: Path) -> bool:
     """Whether a directory has an image in layers. A web site has a manifest.json too, but Docker's is a list."""
-    if os.path.lexists(folder / "oci-layout"):
-        return True
     if not os.path.isfile(folder / "manifest.json"):
-        return False
+        return os.path.lexists(folder / "oci-layout")
     with opened(folder, "manifest.json") as file:
-        return file.read(1) == b"["
+        if b'"schemaVersion"' in (start := file.read(200)):
+            raise ContainerError("this is an image as 'skopeo copy … dir:FOLDER' writes it: write oci:FOLDER instead")
+        return start.startswith(b"[") or os.path.lexists(folder / "oci-layout")
 
 
 def unpack_layers(folder: Path, root: Path) -> int:

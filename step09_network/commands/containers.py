@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import signal
 import sys
 from collections.abc import Callable
 from itertools import groupby
@@ -91,7 +90,7 @@ def stop(
         int, typer.Option("-t", "--timeout", "--time", metavar="SECONDS", min=0, max=10**6, help="Then it is killed.")
     ] = 10,
 ) -> int:
-    """Ask containers to end (SIGTERM), and kill those that do not."""
+    """Ask containers to end (SIGTERM, or their image's StopSignal), and kill those that do not."""
     return each_container(references, lambda one: ending.stop(one, patience))
 
 
@@ -101,7 +100,7 @@ def kill(
     name: Annotated[str, typer.Option("-s", "--signal", help="Another signal: a name or number.")] = "KILL",
 ) -> int:
     """Send a signal to containers."""
-    number = parse_signal(name)
+    number = ending.parse_signal(name)
     return each_container(references, lambda one: ending.send_signal(one, number))
 
 
@@ -131,14 +130,3 @@ def each_container(references: list[str], action: Callable[[Record], None], forc
         print(reference, flush=True)
 
     return each(references, act, force)
-
-
-def parse_signal(text: str) -> int:
-    """A signal's number, from a name with or without SIG, or a number."""
-    numbers = {each.name: each.value for each in signal.Signals} | {str(n): int(n) for n in signal.valid_signals()}
-    for n in range(signal.SIGRTMIN, signal.SIGRTMAX + 1):  # those between have no names of their own: signal(7)
-        numbers |= {f"SIGRTMIN+{n - signal.SIGRTMIN}": n, f"SIGRTMAX-{signal.SIGRTMAX - n}": n}
-    number = numbers.get(text, numbers.get(f"SIG{text.upper().removeprefix('SIG')}"))
-    if number is None:
-        raise ContainerError(f"--signal {text!r}: a name such as TERM, or a number up to {max(signal.valid_signals())}")
-    return number

@@ -9,6 +9,7 @@ import signal
 import time
 from contextlib import suppress
 
+from ..images import settings
 from ..lib import linux, store
 from ..lib.errors import ContainerError
 from . import process
@@ -27,9 +28,10 @@ def send_signal(record: Record, number: int) -> None:
 
 
 def stop(record: Record, patience: float) -> None:
-    """Ask PID 1 to end by SIGTERM; after `patience` seconds, SIGKILL. Returns when the record says that it is dead."""
+    """Ask PID 1 to end, by SIGTERM or its image's StopSignal; kill it after `patience` seconds. Returns when dead."""
     if record.running:
-        if not process.send(record.state, signal.SIGTERM, patience):
+        asked = settings.read(record.directory).get("StopSignal") or "TERM"
+        if not process.send(record.state, parse_signal(str(asked)), patience):
             process.send(record.state, signal.SIGKILL)
         wait(record)
 
@@ -57,3 +59,14 @@ def remove(record: Record, force: bool) -> None:
         repair(record.directory)  # if its monitor was killed
         with linux.locked(record.directory):  # until `commit` has read it
             discard(record.directory)
+
+
+def parse_signal(text: str) -> int:
+    """A signal's number, from a name with or without SIG, or a number."""
+    numbers = {each.name: each.value for each in signal.Signals} | {str(n): int(n) for n in signal.valid_signals()}
+    for n in range(signal.SIGRTMIN, signal.SIGRTMAX + 1):  # those between have no names of their own: signal(7)
+        numbers |= {f"SIGRTMIN+{n - signal.SIGRTMIN}": n, f"SIGRTMAX-{signal.SIGRTMAX - n}": n}
+    number = numbers.get(text, numbers.get(f"SIG{text.upper().removeprefix('SIG')}"))
+    if number is None:
+        raise ContainerError(f"{text!r} is no signal: a name such as TERM or a number to {max(signal.valid_signals())}")
+    return number

@@ -305,6 +305,17 @@ def test_several_images(runtime: Runtime, tmp_path: Path) -> None:
 
 
 @OURS
+def test_skopeo_s_own_form(runtime: Runtime, tmp_path: Path) -> None:
+    """`skopeo copy … dir:FOLDER`: not a root with odd files in it, but an image, to be had in a form known here."""
+    layout = oci([base()])
+    digest = str(manifest_of(layout)["digest"]).removeprefix("sha256:")
+    files = {Path(name).name: data for name, data in layout.items() if name.startswith("blobs/")}
+    files |= {"manifest.json": files.pop(digest), "version": b"Directory Transport Version: 1.1\n"}
+    for source in (archived(files), as_folder(files, tmp_path / "state" / "folder")):
+        assert "oci:FOLDER" in refused(runtime, tmp_path, source)
+
+
+@OURS
 def test_files_that_only_look_like_it(runtime: Runtime, tmp_path: Path) -> None:
     """A web site's manifest.json, and a folder of that name, are files of an image like others."""
     for odd in (file("manifest.json", b'{"name": "a web site"}'), folder("manifest.json"), file("manifest.json", b"")):

@@ -9,7 +9,9 @@ import pytest
 
 from tests.support import host
 from tests.support.fresh import Fresh
+from tests.support.layers import docker, loaded, tarred
 from tests.support.runtime import Runtime
+from tests.support.store import shell
 
 PATIENT = ("sh", "-c", "trap 'echo asked; exit 5' TERM; echo ready; while :; do sleep 0.05; done")
 DEAF = ("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done")
@@ -50,6 +52,32 @@ def test_stop_kills_who_does_not_listen(runtime: Runtime) -> None:
     runtime.says("stop", "-t", "1", container)
     assert ended(runtime, container) == 137
     assert not host.contained()
+
+
+@pytest.mark.parametrize("word", ["SIGUSR1", "USR1", "10"])
+def test_stop_by_the_image_s_signal(runtime: Runtime, tmp_path: Path, fresh: Fresh, word: str) -> None:
+    """An image says how it wants to be asked: nginx by SIGQUIT, PostgreSQL by SIGINT."""
+    own = loaded(runtime, tmp_path, docker([tarred(shell())], {"StopSignal": word}))
+    code = fresh.number(1, 124)
+    script = f"trap '' TERM; trap 'exit {code}' USR1; echo ready; while :; do sleep 0.05; done"
+    container = own.detach("sh", "-c", script)
+    ready(own, container)
+    own.says("stop", container)
+    assert ended(own, container) == code
+
+
+@pytest.mark.ours_alone("Podman refuses it when the container is made")
+@pytest.mark.parametrize("word", ["SIGNAL", 0, ["TERM"]])
+def test_a_stop_signal_that_is_none(runtime: Runtime, tmp_path: Path, word: object) -> None:
+    """One line. `kill` and `rm -f` are not concerned."""
+    own = loaded(runtime, tmp_path, docker([tarred(shell())], {"StopSignal": word}))
+    container = own.detach(*PATIENT)
+    ready(own, container)
+    result = own.call("stop", container)
+    if word:
+        assert str(word) in own.refusal(result, 1)
+        own.says("kill", "-s", "TERM", container)
+    assert ended(own, container) == 5
 
 
 def test_kill(runtime: Runtime) -> None:

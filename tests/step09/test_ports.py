@@ -7,13 +7,12 @@ import os
 import re
 import shutil
 import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support import hostnet, own_host, session
+from tests.support import debian, hostnet, session
 from tests.support.fresh import Fresh
 from tests.support.hostnet import HELLO, HERE, LOOPBACK, SERVER, THERE, Net
 from tests.support.runtime import Missing, Runtime
@@ -215,34 +214,15 @@ def test_the_way_to_127_0_0_1_is_closed(net: Net) -> None:
 # ---- a real server ---------------------------------------------------------------------------------------------------
 
 
-def debian_root(path: Path) -> None:
-    """A tar file of a small Debian (or what this machine is) with redis in it, from its packages."""
-    lists = [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]
-    sources = [each for each in lists if each.suffix in (".list", ".sources") and each.is_file()]
-    release = re.search(r"VERSION_CODENAME=(\w+)", Path("/etc/os-release").read_text())
-    options = ["--quiet", "--variant=essential", "--include=redis-server"]
-    words = [
-        *own_host.on_the_machines_network(),
-        "mmdebstrap",
-        *options,
-        release[1] if release else "stable",
-        path,
-        *sources,
-    ]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=250)
-    if done.returncode:
-        raise Missing(f"mmdebstrap can make no Debian here: {done.stderr.strip().splitlines()[-1]}")
-
-
 @OURS
 @pytest.mark.timeout(300)
 def test_a_real_server(net: Net) -> None:
     """redis in a real Debian, with its own client and load generator outside."""
-    for program in ("mmdebstrap", "redis-cli", "redis-benchmark"):
+    for program in ("redis-cli", "redis-benchmark"):
         if not shutil.which(program):
             pytest.skip(f"{program} is not installed")
     try:
-        root = session.once("debian.tar", debian_root)
+        root = session.once("debian.tar", lambda path: debian.make(path, "--include=redis-server"))
     except Missing as missing:
         pytest.skip(str(missing))
     net.ok("import", str(root), "debian")
