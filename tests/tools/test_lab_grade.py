@@ -5,9 +5,11 @@ With MYDOCKER_TEST_LABS=all: hostile runtimes in the virtual machine, a minute o
 
 import json
 import os
+import signal
 import subprocess
 import xml.etree.ElementTree as xml
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -256,6 +258,20 @@ def test_a_runtime_that_hangs(tmp_path: Path, tasks: list[Task]) -> None:
     written = json.loads((tmp_path / "state/results.json").read_text())
     assert written["score"] == 0 and "time is up" in written["tests"][0]["output"]
     assert "1234" not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+
+
+def test_a_run_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By `nohup`, or `&` in a script, it ignores signals. The runtimes do not: they are to pass them on."""
+    forwarded = replace(CODES, points=100, tests=("test_lifecycle.py::test_signals_are_forwarded",))
+    monkeypatch.setattr(grade, "load", lambda step: [forwarded])
+    numbers = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
+    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
+    try:
+        result = grade.grade(1, "python -m step01_namespaces", session.REPOSITORY)
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+    assert result.score == 100, result.tasks
 
 
 def test_there_is_no_such_runtime(tmp_path: Path, tasks: list[Task]) -> None:
