@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import xml.etree.ElementTree as xml
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tests.support import session
+from tests.support import host, session
 from tools.labs import classroom, grade, hints, recorder, report, sandbox
 from tools.labs.grade import Heard, Report
 from tools.labs.tasks import Hints, Task
@@ -258,6 +259,24 @@ def test_a_runtime_that_hangs(tmp_path: Path, tasks: list[Task]) -> None:
     written = json.loads((tmp_path / "state/results.json").read_text())
     assert written["score"] == 0 and "time is up" in written["tests"][0]["output"]
     assert "1234" not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_run_that_is_told_to_end(tmp_path: Path, number: signal.Signals) -> None:
+    """Nothing is left of it: no process, no folder."""
+    place = shell(tmp_path / "state" / "submission")
+    (place / "mydocker").write_text("#!/bin/sh\nsleep 1236\n")
+    words = [sys.executable, str(session.REPOSITORY / "tools/lab.py"), "grade", "1", "--runtime", "./mydocker"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
+    begun = subprocess.Popen(words, cwd=place, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    host.wait_until(lambda: "sleep 1236" in processes(), "a test runs it", patience=60)
+    begun.send_signal(number)
+    assert begun.wait(60) != 0
+    assert "sleep 1236" not in processes() and os.listdir(tmp_path / "tmp") == []
+
+
+def processes() -> str:
+    return subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
 
 
 def test_a_run_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
