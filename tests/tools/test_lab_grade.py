@@ -125,6 +125,17 @@ def test_what_has_not_ended_has_not_passed() -> None:
     assert result.tasks[0].failures == ("the commands own (0)\ntime is up",)
 
 
+def test_a_run_that_breaks_off_says_so() -> None:
+    heard = Heard(KEY)
+    heard.hear(Teller().ended("test_help_is_no_error").lines)
+    assert heard.broken_off() == "the run was ended from inside"
+    heard.hear(Teller().ended("test_help_is_no_error").tell(end=0).lines)
+    assert heard.broken_off() == ""
+    other = Heard(KEY)
+    other.hear(Teller().ended("test_help_is_no_error").tell(planned="tests/step01/test_x.py::test_y").tell(end=3).lines)
+    assert other.broken_off() == "the run broke off"
+
+
 def test_what_needs_root_is_not_counted() -> None:
     told = Teller().ended("test_help_is_no_error", "skipped", grade.NOT_ROOT)
     told.ended("test_help_is_no_error", suffix="[given-rootless]")
@@ -259,6 +270,22 @@ def test_a_runtime_that_hangs(tmp_path: Path, tasks: list[Task]) -> None:
     written = json.loads((tmp_path / "state/results.json").read_text())
     assert written["score"] == 0 and "time is up" in written["tests"][0]["output"]
     assert "1234" not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+
+
+def test_words_that_are_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was typed is told, whatever its bytes, and the tests after it are run."""
+    odd = replace(CODES, name="odd", tests=("test_volumes.py::test_odd_names",))
+    modes = replace(HELP, name="modes", tests=("test_volumes.py::test_modes_that_mean_nothing",))
+    monkeypatch.setattr(grade, "load", lambda step: [odd, modes])
+    monkeypatch.setattr(grade, "earlier_tests", lambda step: [])
+    place = shell(tmp_path / "state" / "submission")
+    (place / "mydocker").write_text(
+        "#!/bin/sh\nfor word; do :; done\necho mydocker: no such option: $word >&2; exit 125\n"
+    )
+    result = grade.grade(5, "./mydocker", place)
+    assert (result.remark, result.finished) == ("", True)
+    (said,) = result.tasks[0].failures
+    assert "typed: mydocker run" in said and "\\udcff" in said
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
