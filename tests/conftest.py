@@ -8,6 +8,7 @@ test itself honest. Marks tell what is different for a test: see MARKS.
 import os
 import re
 import shlex
+import signal
 import sys
 import tempfile
 import zlib
@@ -56,6 +57,9 @@ def pytest_configure(config: pytest.Config) -> None:
         for killed in session.begin():
             own_host.sweep(killed)
     host.adopt_orphans()
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:  # nohup(1), or `&` in a script: a runtime would ignore it, too
+            signal.signal(number, lambda *_: None)  # which ends with exec, see execve(2)
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -244,7 +248,9 @@ def runtime(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Runtime]
     except Missing as missing:
         pytest.skip(str(missing))
     yield made
-    made.stop()
+    if not made.stop() and not made.podman:  # the next test begins with a new store
+        session.remove(state_root(request.param))
+        (session.worker() / f"image-of-{request.param}").unlink(missing_ok=True)
 
 
 def build(candidate: Candidate, tmp_path: Path, config: pytest.Config) -> Runtime:

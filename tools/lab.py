@@ -1,6 +1,7 @@
 """The labs' command line: `make lab`, `make grade`, `make hint` call it. `tools/lab.py --help` lists the commands."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -109,6 +110,9 @@ def doctor() -> None:
 
 def main() -> None:
     """Run what was typed. A failure is one line."""
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda number, _: sys.exit(128 + number))  # so that what was begun is cleaned up
     try:
         app(prog_name="tools/lab.py")
     except LabError as error:

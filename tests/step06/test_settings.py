@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support import image, layers
+from tests.support.fresh import Fresh
 from tests.support.layers import Files, docker, loaded, tarred
 from tests.support.runtime import Runtime
 from tests.support.store import own_store, shell, unpacked
@@ -24,11 +25,12 @@ def made(config: dict[str, Any] | None) -> Files:
 # ---- run -------------------------------------------------------------------------------------------------------------
 
 
-def test_entrypoint_and_command(runtime: Runtime, tmp_path: Path) -> None:
+def test_entrypoint_and_command(runtime: Runtime, tmp_path: Path, fresh: Fresh) -> None:
     """The words typed are instead of Cmd, and follow Entrypoint. With --entrypoint the image says nothing any more."""
-    own = loaded(runtime, tmp_path, made({"Entrypoint": ["echo", "the"], "Cmd": ["image's", "words"]}))
-    assert own.output() == "the image's words"
-    assert own.output("my", "words") == "the my words"
+    first, word = fresh.word(), fresh.word()
+    own = loaded(runtime, tmp_path, made({"Entrypoint": ["echo", first], "Cmd": ["image's", word]}))
+    assert own.output() == f"{first} image's {word}"
+    assert own.output("my", "words") == f"{first} my words"
     assert own.output("/bin/busybox", options=["--entrypoint", "cat"]).startswith("\x7fELF")
     assert own.output(options=["--entrypoint", "echo"]) == ""
     assert own.output("echo", "this", options=["--entrypoint", ""]) == "this"
@@ -102,21 +104,32 @@ def committed(runtime: Runtime, *command: str, options: tuple[str, ...] = ()) ->
     return replace(runtime, image=name)
 
 
-def test_commit_keeps_how_the_container_was_run(runtime: Runtime, tmp_path: Path) -> None:
+CONFIG = {"Entrypoint": ["sh", "-c"], "Cmd": ["false"], "Labels": {"of": "the image"}, "ExposedPorts": {"80/tcp": {}}}
+SCRIPT = "/bin/busybox hostname; echo $A; read _"
+OTHER = ("sh", "-c", "/bin/busybox hostname; cat")
+BUSYBOX = ("--entrypoint", "/bin/busybox")
+
+
+def test_commit_keeps_how_the_container_was_run(runtime: Runtime, tmp_path: Path, fresh: Fresh) -> None:
     """Its command too, as in Docker: so the image of `run IMAGE sh` begins a shell."""
-    config = {"Entrypoint": ["sh", "-c"], "Cmd": ["false"], "Env": ["A=b c"], "Labels": {"of": "the image"}}
-    own = loaded(runtime, tmp_path, made(config | {"ExposedPorts": {"80/tcp": {}}}))
-    script = "/bin/busybox hostname; echo $A; read _"
-    first = committed(own, script)
-    assert first.output(options=["-i", "-h", "box"], input=b"\n") == "box\nb c"
-    assert first.output("echo $A again") == "b c again"
-    kept = layers.settings(first, first.image or "")
-    assert (kept["Entrypoint"], kept["Cmd"]) == (["sh", "-c"], [script])
-    assert kept["Labels"]["of"] == "the image" and kept["ExposedPorts"] == {"80/tcp": {}}
-    second = committed(first, "sh", "-c", "/bin/busybox hostname; cat", options=("--entrypoint", "/bin/busybox"))
-    kept = layers.settings(second, second.image or "")
-    assert (kept["Entrypoint"], kept["Cmd"]) == (["/bin/busybox"], ["sh", "-c", "/bin/busybox hostname; cat"])
+    word = fresh.word()
+    first = committed(loaded(runtime, tmp_path, made(CONFIG | {"Env": [f"A=b {word}"]})), SCRIPT)
+    assert first.output(options=["-i", "-h", "box"], input=b"\n") == f"box\nb {word}"
+    assert first.output("echo $A again") == f"b {word} again"
+    second = committed(first, *OTHER, options=BUSYBOX)
     assert second.output("echo", "x") == "x"
+    assert second.output(options=["-i", "-h", "box"], input=word.encode()) == f"box\n{word}"
+
+
+def test_what_commit_notes(runtime: Runtime, tmp_path: Path) -> None:
+    """For whoever the image goes to: also what no step of ours follows."""
+    first = committed(loaded(runtime, tmp_path, made(CONFIG)), SCRIPT)
+    kept = layers.settings(first, first.image or "")
+    assert (kept["Entrypoint"], kept["Cmd"]) == (["sh", "-c"], [SCRIPT])
+    assert kept["Labels"]["of"] == "the image" and kept["ExposedPorts"] == {"80/tcp": {}}
+    second = committed(first, *OTHER, options=BUSYBOX)
+    kept = layers.settings(second, second.image or "")
+    assert (kept["Entrypoint"], kept["Cmd"]) == (["/bin/busybox"], [*OTHER])
 
 
 @OURS

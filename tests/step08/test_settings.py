@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support import layers
+from tests.support.fresh import Fresh
 from tests.support.image import file, folder
 from tests.support.layers import Files, docker, loaded, tarred
 from tests.support.runtime import Runtime
@@ -27,11 +28,12 @@ def made(config: dict[str, Any]) -> Files:
 
 
 @ROOTS
-def test_user_directory_and_variables(runtime: Runtime, tmp_path: Path) -> None:
+def test_user_directory_and_variables(runtime: Runtime, tmp_path: Path, fresh: Fresh) -> None:
     """The image's, but for what the options say."""
-    config = {"User": "alice:staff", "WorkingDir": "/work", "Env": ["A=image", "B=image"]}
+    word = fresh.word()
+    config = {"User": "alice:staff", "WorkingDir": "/work", "Env": [f"A={word}", "B=image"]}
     own = loaded(runtime, tmp_path, made(config))
-    assert own.output(*ASK).split() == ["1000", "50", "/work", "image", "image", "/home/alice"]
+    assert own.output(*ASK).split() == ["1000", "50", "/work", word, "image", "/home/alice"]
     options = ["-u", "0", "-w", "/etc", "-e", "A=mine"]
     assert own.output(*ASK, options=options).split() == ["0", "0", "/etc", "mine", "image", "/root"]
     assert own.output("pwd", options=["-w", ""]) == "/work"

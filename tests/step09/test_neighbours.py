@@ -137,5 +137,6 @@ def test_clients_of_udp_reach_who_is_there_now(runtime: Runtime, tmp_path: Path)
             server.wait()
             host.wait_until(lambda: not host.contained(), "the container ends")
             assert net.ok("ps", "-q") == ""
-        flows = net.host.sh("cat /proc/net/nf_conntrack")
-        assert "dport=5354" in flows and "dport=5353" not in flows
+        if Path("/proc/net/nf_conntrack").exists():  # a kernel may not show them
+            flows = net.host.sh("cat /proc/net/nf_conntrack")
+            assert "dport=5354" in flows and "dport=5353" not in flows

@@ -211,13 +211,16 @@ class Runtime:
         assert said.startswith(f"{self.name}: "), f"does not begin with {self.name!r}: {said!r}"
         return said.removeprefix(f"{self.name}: ").strip()
 
-    def stop(self) -> None:
-        """End what a test has left running, as tests may: only what outlives this, and the next run, is a leak."""
+    def stop(self) -> bool:
+        """End what a test has left running, as tests may: only what outlives this, and the next run, is a leak.
+
+        False if what it has put on record cannot be removed, as in a student's runtime that has no `rm` yet."""
+        removed = True
         killed = any(started.running() for started in self.started)
         for started in self.started:
             started.kill()
         if self.kept:
-            self.call("rm", "-f", *(["--ignore", "-t", "0"] if self.podman else []), *self.kept)
+            removed = self.call("rm", "-f", *(["--ignore", "-t", "0"] if self.podman else []), *self.kept).code == 0
         if self.podman:  # its containers outlive it by design
             for process in host.contained():
                 process.signal(signal.SIGKILL)
@@ -228,6 +231,7 @@ class Runtime:
                     pipe.close()
         if killed and self.step >= 2 and not self.podman:
             self.run("true")  # which sweeps
+        return removed
 
 
 def probe(name: str) -> tuple[str, ...]:

@@ -5,15 +5,18 @@ With MYDOCKER_TEST_LABS=all: hostile runtimes in the virtual machine, a minute o
 
 import json
 import os
+import signal
 import subprocess
+import sys
 import xml.etree.ElementTree as xml
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from tests.support import session
+from tests.support import host, session
 from tools.labs import classroom, grade, hints, recorder, report, sandbox
 from tools.labs.grade import Heard, Report
 from tools.labs.tasks import Hints, Task
@@ -120,6 +123,17 @@ def test_what_has_not_ended_has_not_passed() -> None:
     result = counted(told.lines, [CODES, HELP], "time is up")
     assert earned(result) == {"codes": 0, "help": 40}
     assert result.tasks[0].failures == ("the commands own (0)\ntime is up",)
+
+
+def test_a_run_that_breaks_off_says_so() -> None:
+    heard = Heard(KEY)
+    heard.hear(Teller().ended("test_help_is_no_error").lines)
+    assert heard.broken_off() == "the run was ended from inside"
+    heard.hear(Teller().ended("test_help_is_no_error").tell(end=0).lines)
+    assert heard.broken_off() == ""
+    other = Heard(KEY)
+    other.hear(Teller().ended("test_help_is_no_error").tell(planned="tests/step01/test_x.py::test_y").tell(end=3).lines)
+    assert other.broken_off() == "the run broke off"
 
 
 def test_what_needs_root_is_not_counted() -> None:
@@ -256,6 +270,54 @@ def test_a_runtime_that_hangs(tmp_path: Path, tasks: list[Task]) -> None:
     written = json.loads((tmp_path / "state/results.json").read_text())
     assert written["score"] == 0 and "time is up" in written["tests"][0]["output"]
     assert "1234" not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+
+
+def test_words_that_are_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was typed is told, whatever its bytes, and the tests after it are run."""
+    odd = replace(CODES, name="odd", tests=("test_volumes.py::test_odd_names",))
+    modes = replace(HELP, name="modes", tests=("test_volumes.py::test_modes_that_mean_nothing",))
+    monkeypatch.setattr(grade, "load", lambda step: [odd, modes])
+    monkeypatch.setattr(grade, "earlier_tests", lambda step: [])
+    place = shell(tmp_path / "state" / "submission")
+    (place / "mydocker").write_text(
+        "#!/bin/sh\nfor word; do :; done\necho mydocker: no such option: $word >&2; exit 125\n"
+    )
+    result = grade.grade(5, "./mydocker", place)
+    assert (result.remark, result.finished) == ("", True)
+    (said,) = result.tasks[0].failures
+    assert "typed: mydocker run" in said and "\\udcff" in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_run_that_is_told_to_end(tmp_path: Path, number: signal.Signals) -> None:
+    """Nothing is left of it: no process, no folder."""
+    place = shell(tmp_path / "state" / "submission")
+    (place / "mydocker").write_text("#!/bin/sh\nsleep 1236\n")
+    words = [sys.executable, str(session.REPOSITORY / "tools/lab.py"), "grade", "1", "--runtime", "./mydocker"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
+    begun = subprocess.Popen(words, cwd=place, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    host.wait_until(lambda: "sleep 1236" in processes(), "a test runs it", patience=60)
+    begun.send_signal(number)
+    assert begun.wait(60) != 0
+    assert "sleep 1236" not in processes() and os.listdir(tmp_path / "tmp") == []
+
+
+def processes() -> str:
+    return subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+
+
+def test_a_run_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By `nohup`, or `&` in a script, it ignores signals. The runtimes do not: they are to pass them on."""
+    forwarded = replace(CODES, points=100, tests=("test_lifecycle.py::test_signals_are_forwarded",))
+    monkeypatch.setattr(grade, "load", lambda step: [forwarded])
+    numbers = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
+    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
+    try:
+        result = grade.grade(1, "python -m step01_namespaces", session.REPOSITORY)
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+    assert result.score == 100, result.tasks
 
 
 def test_there_is_no_such_runtime(tmp_path: Path, tasks: list[Task]) -> None:

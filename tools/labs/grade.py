@@ -232,6 +232,12 @@ class Heard:
     def outcomes(self) -> list[Outcome]:
         return [outcome(test, self.events.get(test, [])) for test in self.planned]
 
+    def broken_off(self) -> str:
+        """What to say of a run that has ended before all tests had; "" if they have."""
+        if not self.ended:
+            return "the run was ended from inside"
+        return "the run broke off" if any(one.state == "open" for one in self.outcomes()) else ""
+
 
 def outcome(test: str, events: list[dict[str, Any]]) -> Outcome:
     seconds = sum(event["seconds"] for event in events)
@@ -346,8 +352,7 @@ def grade(
     if not heard.planned:
         last = heard.printed[-1] if heard.printed else remark or "the tests printed nothing"
         raise CannotGrade(f"no test could be started: {last}")
-    if not heard.ended and not remark:
-        remark = "the run was ended from inside"
+    remark = remark or heard.broken_off()
     report = count(step, command, chosen, heard, time.monotonic() - began, remark)
     show(report)
     return report

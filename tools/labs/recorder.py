@@ -111,7 +111,8 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.failed:
-        report.user_properties.append(("said", sentence(item, call)))
+        said = sentence(item, call).encode(errors="backslashreplace").decode()  # of bytes that are no text, too
+        report.user_properties.append(("said", said))
     return report
 
 

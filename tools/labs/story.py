@@ -2,9 +2,13 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from . import rooms
+
+OUTSIDE = ("", "")  # what a name means that is imported from elsewhere
+Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+Types = Mapping[str, set[str]]  # of the parameters of a function: the names in their annotations
 
 
 class Story:
@@ -25,6 +29,8 @@ class Story:
             for node in ast.walk(rooms.parsed(source)):
                 if isinstance(node, ast.ImportFrom) and node.level:
                     self.note_imports(own, file, node)
+                elif isinstance(node, ast.Import | ast.ImportFrom):
+                    self.imports |= {(own, alias.asname or alias.name): OUTSIDE for alias in node.names}
 
     def note_imports(self, own: str, file: str, node: ast.ImportFrom) -> None:
         """What the names of one `from … import …` mean in the module `own`."""
@@ -40,29 +46,35 @@ class Story:
         if (module, name) in seen or (module, name) not in self.functions:
             return
         seen[module, name] = None
-        for statement in rooms.body_of(self.functions[module, name]):
-            for place, mentioned in self.mentioned(module, statement):
+        function = self.functions[module, name]
+        for statement in rooms.body_of(function):
+            for place, mentioned in self.mentioned(module, statement, types_of(function)):
                 self.follow(place, mentioned, seen)
 
-    def mentioned(self, module: str, node: ast.AST) -> Iterator[tuple[str, str]]:
-        """Functions and methods of the step that a piece of code names, in the order of its text."""
+    def mentioned(self, module: str, node: ast.AST, types: Types) -> Iterator[tuple[str, str]]:
+        """Functions and methods of the step that a piece of code names, in the order in which it does."""
         if isinstance(node, ast.Attribute):
-            if isinstance(node.value, ast.Name) and (module, node.value.id) in self.imports:
-                place, _ = self.imports[module, node.value.id]
+            owner = node.value.id if isinstance(node.value, ast.Name) else ""
+            if (module, owner) in self.imports:
+                place, _ = self.imports[module, owner]
                 yield from self.meaning(place, node.attr)
             else:
-                yield from self.mentioned(module, node.value)
-                if not node.attr.startswith("__"):
-                    yield from (key for key in self.functions if key[1].endswith(f".{node.attr}"))
+                yield from self.mentioned(module, node.value, types)
+                yield from self.methods(module, node.attr, types.get(owner))
         elif isinstance(node, ast.Name):
             place, name = self.imports.get((module, node.id), (module, node.id))
             yield from self.meaning(place, name)
-        elif isinstance(node, ast.Call):  # what a function is given is made before it is called
-            for child in (*node.args, *node.keywords, node.func):
-                yield from self.mentioned(module, child)
         else:
-            for child in ast.iter_child_nodes(node):
-                yield from self.mentioned(module, child)
+            for child in as_done(node):
+                yield from self.mentioned(module, child, types)
+
+    def methods(self, module: str, name: str, classes: set[str] | None) -> Iterator[tuple[str, str]]:
+        """The methods of this name that a module can mean: of these classes, or (None) of all that it imports."""
+        known = {module, *(place for (importer, _), (place, _) in self.imports.items() if importer == module)}
+        for place, method in self.functions:
+            kind, _, own = method.rpartition(".")
+            if kind and own == name and place in known and (classes is None or kind in classes):
+                yield place, method
 
     def meaning(self, module: str, name: str) -> Iterator[tuple[str, str]]:
         """The function of this name; or of a class what happens when it is called."""
@@ -71,6 +83,22 @@ class Story:
         methods = self.classes.get((module, name), [])
         yield from ((module, method) for method in made_by if method in methods)
         yield module, name
+
+
+def types_of(function: rooms.Function) -> Types:
+    """Of which classes the parameters are, as far as they say so."""
+    parameters = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+    return {one.arg: {*re.findall(r"\w+", ast.unparse(one.annotation))} for one in parameters if one.annotation}
+
+
+def as_done(node: ast.AST) -> list[ast.AST]:
+    """The parts of a piece of code in the order of what they do: what something is given is made before it."""
+    if isinstance(node, ast.Call):
+        return [*node.args, *node.keywords, node.func]
+    children = [*ast.iter_child_nodes(node)]
+    if isinstance(node, Comprehension):
+        return sorted(children, key=lambda child: not isinstance(child, ast.comprehension))
+    return children
 
 
 def first_sentence(function: rooms.Function) -> str:
