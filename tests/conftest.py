@@ -30,7 +30,7 @@ MARKS = [
     "as_root(reason): not for an unprivileged user",
     "as_user(reason): only for an unprivileged user",
     "every_step: on every step, whichever are chosen for other tests",
-    "long: takes long: in the whole suite only on the last step, as a user only on the first",
+    "long: takes long: in the whole suite only on the last step, as a user only on the first; with --step only with -k",
     "same(*files): what is tested is in these files: a step that has them byte for byte as the first needs no run",
     "v2: also run in the virtual machine, which has cgroup v2 alone",
 ]
@@ -123,33 +123,41 @@ def concerns(candidate: Candidate, test: pytest.Item, config: pytest.Config) -> 
 
     What holds for a step holds for every later one, whose files are mostly the same byte for byte. To run it on each
     takes long. So the whole suite runs a test on the step that brings it and on the last as root, every second one on
-    one of the two as a user, every second one on Podman, and one in sixty-four on a step between. --step N: those that
-    N brings and its share of the earlier ones. All run with --every-step, and where somebody's own runtime is tested.
+    one of the two as a user, every second one on Podman, and one in sixty-four on a step between. --step N, for who
+    works on a step, takes less than a minute: as root what N brings, but for what takes long, and some of the earlier
+    tests; and every fourth as a user and on Podman. What -k names runs as all three. All run with --every-step, and
+    where somebody's own runtime is tested.
     """
     first, until = brought(test)
-    share = zlib.crc32(test.name.encode())  # always the same for a test, and for each step a like share of all tests
+    step, share = config.option.step, zlib.crc32(test.name.encode())  # the same at each run, and alike for all steps
+    long = bool(test.get_closest_marker("long"))
+    every = bool(config.option.every_step or config.option.runtime or test.get_closest_marker("every_step"))
+    named = every or bool(step and config.option.keyword)
+    of_users = bool(test.get_closest_marker("as_user")) or os.geteuid() != 0  # root runs both
     assert first, "a test that takes `runtime` stands in a step's folder, or has @pytest.mark.step(N)"
     if test.get_closest_marker("as_root" if candidate.rootless else "as_user"):
         return False
     if candidate.podman:  # asked only about what the step brings, since the steps after it say the same
-        chosen = config.option.step == first or config.option.every_step or share >> 10 & 1
-        asked = bool(chosen) and config.option.step in (None, first) and not config.option.runtime
-        return asked and until == 9 and not test.get_closest_marker("ours_alone")
-    if not first <= candidate.step <= until or config.option.step not in (None, candidate.step):
+        mask = 3 if step else 1
+        some = named or share >> 10 & mask == mask
+        asked = step in (None, first) and until == 9 and not config.option.runtime
+        return asked and some and not test.get_closest_marker("ours_alone")
+    if not first <= candidate.step <= until or step not in (None, candidate.step):
         return False
-    if config.option.every_step or config.option.runtime or test.get_closest_marker("every_step"):
-        return True
-    if config.option.first_step:
-        return candidate.step == first
-    if config.option.step is not None:
-        return candidate.step == first or candidate.step == until < 9 or share % candidate.step == 0
+    if config.option.first_step or every:
+        return every or candidate.step == first
+    if step == first:
+        return named or (not long and (not candidate.rootless or of_users or share >> 9 & 3 == 3))
+    if step is not None:
+        some = step == until < 9 or (not long and share % (2 * step) == 0)
+        return some and (not candidate.rootless or of_users)
     last = min(until, newest_step())
     if (mark := test.get_closest_marker("same")) and unchanged(first, last, mark.args):
         return candidate.step == first
-    if test.get_closest_marker("long"):
+    if long:
         return candidate.step == (first if candidate.rootless else last)
-    if candidate.rootless and not test.get_closest_marker("as_user"):  # root runs both
-        return bool(share >> 9 & 1) and candidate.step == (first, last)[share >> 8 & 1]
+    if candidate.rootless and not test.get_closest_marker("as_user"):
+        return (of_users or bool(share >> 9 & 1)) and candidate.step == (first, last)[share >> 8 & 1]
     between = range(first + 1, last)
     some = share >> 16 & 0x3F == 0
     return candidate.step in (first, last) or bool(between and some and candidate.step == between[share % len(between)])

@@ -41,10 +41,10 @@ test  iproute2          ip                              which links and addresse
 test  util-linux        nsenter                         into a container's namespaces; unshare, findmnt, lsns
 test  xz-utils          xz                              archives to import
 test  zstd              zstd                            archives to import
-test  mmdebstrap        mmdebstrap                      a Debian to run a real server in
-test  redis-tools       redis-benchmark                 the server's client and load
+image mmdebstrap        mmdebstrap                      a Debian for the images
 image skopeo            skopeo                          saves images in yet another form
-image postgresql-client psql                            PostgreSQL's client (redis's is above)
+image redis-tools       redis-benchmark                 redis's client and load
+image postgresql-client psql                            PostgreSQL's client
 image curl              curl                            nginx's
 v2    qemu-system-x86   qemu-system-x86_64              the machine with cgroup v2 (its kernel is fetched when it starts)
 v2    e2fsprogs         mkfs.ext4                       its disk

@@ -338,6 +338,7 @@ def told(tree: dict[bytes, Entry]) -> dict[bytes, Entry]:
     return {name: replace(each, holes=False, modified=each.modified // 10**9) for name, each in tree.items()}
 
 
+@pytest.mark.long
 @OURS
 @pytest.mark.as_root("as root is as good")
 def test_ten_deep(runtime: Runtime, tmp_path: Path) -> None:

@@ -291,6 +291,7 @@ COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.long
 def test_all_compressions(runtime: Runtime, tmp_path: Path, compression: str, fresh: Fresh) -> None:
     """Told by the first bytes, not by the name; from a file and from standard input."""
     data, archive = fresh.bytes(100_000), tmp_path / "archive"
@@ -410,6 +411,7 @@ def test_2000_directories_inside_each_other(runtime: Runtime, tmp_path: Path) ->
     assert left(tmp_path / "state") == []
 
 
+@pytest.mark.long
 @OURS
 @pytest.mark.as_root("as a user it takes the same way")
 def test_50000_files(runtime: Runtime, tmp_path: Path) -> None:
@@ -558,6 +560,7 @@ FIELDS = {"mode": 100, "uid": 108, "size": 124, "mtime": 136}
 
 @OURS
 @pytest.mark.as_root("as a user it takes the same way")
+@pytest.mark.long
 def test_numbers_that_are_none(runtime: Runtime, tmp_path: Path) -> None:
     own = own_store(runtime, tmp_path)
     for number in NUMBERS:
@@ -731,6 +734,7 @@ def number_changed(data: bytes, dice: random.Random) -> bytes:
     return data[:start] + bytes(block) + data[start + 512 :]
 
 
+@pytest.mark.long
 @OURS
 @pytest.mark.parametrize("damage", [one_bit_flipped, cut_short, a_block_lost_or_doubled, number_changed])
 def test_damaged_archives(runtime: Runtime, tmp_path: Path, damage: Damage) -> None:
@@ -764,6 +768,7 @@ def test_a_wrong_end_of_gzip(runtime: Runtime, tmp_path: Path, place: int) -> No
     assert own.call("images", "-q").out == b""
 
 
+@pytest.mark.long
 @OURS
 @pytest.mark.as_root("as a user it takes the same way")
 @pytest.mark.parametrize("compression", ["gzip", "bzip2", "xz", "zstd"])
@@ -880,6 +885,7 @@ def test_told_to_end_at_any_moment(runtime: Runtime, tmp_path: Path, source: str
         assert [*(tmp_path / "state/tmp").iterdir()] == []
 
 
+@pytest.mark.long
 @OURS
 @pytest.mark.parametrize("size", [2**21, 100], ids=["grows", "shrinks"])
 def test_a_file_that_changes_while_it_is_copied(runtime: Runtime, tmp_path: Path, size: int) -> None:

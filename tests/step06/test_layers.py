@@ -350,6 +350,7 @@ def refused(runtime: Runtime, tmp_path: Path, archive: bytes | Path) -> str:
     return own.refusal(result)
 
 
+@pytest.mark.long
 @OURS
 @pytest.mark.parametrize("make", [docker, oci], ids=["docker-archive", "OCI"])
 def test_a_bit_in_each_file(runtime: Runtime, tmp_path: Path, make: Callable[..., Files]) -> None:

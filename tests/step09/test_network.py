@@ -410,6 +410,7 @@ def test_a_killed_monitor(net: Net) -> None:
     assert given_back(net)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(200)
 def test_the_runtime_is_killed_at_any_call(net: Net, tmp_path: Path) -> None:
     """While the first network is made and a container connected. The next run finds it whole, and works."""

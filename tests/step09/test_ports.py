@@ -5,17 +5,16 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support import debian, hostnet, session
+from tests.support import hostnet
 from tests.support.fresh import Fresh
 from tests.support.hostnet import HELLO, HERE, LOOPBACK, SERVER, THERE, Net
-from tests.support.runtime import Missing, Runtime
+from tests.support.runtime import Runtime
 
 pytestmark = [pytest.mark.as_root("ports are the host's")]
 OURS = pytest.mark.ours_alone("Podman words it differently")
@@ -209,27 +208,3 @@ def test_the_way_to_127_0_0_1_is_closed(net: Net) -> None:
         assert "timed out" in net.host.sh(knock)
         net.host.sh(f"nft flush chain ip {bridge} raw")
         assert net.host.sh(knock) == "", "without the rule the door is open"
-
-
-# ---- a real server ---------------------------------------------------------------------------------------------------
-
-
-@OURS
-@pytest.mark.timeout(300)
-def test_a_real_server(net: Net) -> None:
-    """redis in a real Debian, with its own client and load generator outside."""
-    for program in ("redis-cli", "redis-benchmark"):
-        if not shutil.which(program):
-            pytest.skip(f"{program} is not installed")
-    try:
-        root = session.once("debian.tar", lambda path: debian.make(path, "--include=redis-server"))
-    except Missing as missing:
-        pytest.skip(str(missing))
-    net.ok("import", str(root), "debian")
-    words = ["redis-server", "--protected-mode", "no", "--save", ""]
-    net.ok("run", "-d", "--name", "redis", "-p", "6379:6379", "-u", "redis", "-w", "/tmp", "debian", *words)
-    ask = f"redis-cli -h {HERE}"
-    assert net.other.sh(f"until {ask} set key value; do sleep 0.2; done; {ask} get key").split()[-1] == "value"
-    load = net.other.sh(f"redis-benchmark -h {HERE} -n 5000 -c 20 -q -t set,get")
-    assert load.count("requests per second") == 2
-    net.ok("stop", "redis")

@@ -117,7 +117,7 @@ def test_nginx(net: Net, tmp_path: Path, fresh: Fresh) -> None:
 @root_only
 def test_redis(net: Net, tmp_path: Path, fresh: Fresh) -> None:
     """An entrypoint that begins as root and becomes another user; and what is in the volume outlives the container."""
-    needs("redis-cli")
+    needs("redis-cli", "redis-benchmark")
     have(net.runtime, tmp_path, "redis", "oci-archive", net.under)
     ask, key, value = f"redis-cli -h {LOOPBACK}", fresh.word(), fresh.word()
     start(net, "redis", 6379, "-v", "data:/data", "-m", "100m")
@@ -128,6 +128,8 @@ def test_redis(net: Net, tmp_path: Path, fresh: Fresh) -> None:
     end(net, "redis")
     start(net, "redis", 6379, "-v", "data:/data", command=("--protected-mode", "no", "--appendonly", "yes"))
     answers(net, f"{ask} get {key}", value)
+    load = net.host.sh(f"redis-benchmark -h {LOOPBACK} -n 5000 -c 20 -q -t set,get")
+    assert load.count("requests per second") == 2
     end(net, "redis")
     assert "Redis server" in net.ok("run", "--rm", "redis", "redis-server", "--version")
 

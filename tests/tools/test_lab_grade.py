@@ -288,7 +288,11 @@ def test_words_that_are_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "typed: mydocker run" in said and "\\udcff" in said
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, pytest.param(signal.SIGINT, marks=in_full), pytest.param(signal.SIGHUP, marks=in_full)],
+    ids=lambda number: number.name,
+)
 def test_a_run_that_is_told_to_end(tmp_path: Path, number: signal.Signals) -> None:
     """Nothing is left of it: no process, no folder."""
     place = shell(tmp_path / "state" / "submission")

@@ -581,6 +581,7 @@ def test_the_step_before_earns_what_is_common(step: int, tmp_path: Path) -> None
     assert passed(report) == COMMON.get(step, [])
 
 
+@in_full
 @pytest.mark.skipif(os.geteuid() != 0, reason="the tests are not run by root")
 def test_who_cannot_remove_containers_yet_earns_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What one test has left on record is not there in the next."""
