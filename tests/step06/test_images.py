@@ -386,6 +386,7 @@ def test_imports_of_one_name_at_once(runtime: Runtime, tmp_path: Path) -> None:
 
 
 @OURS
+@pytest.mark.long
 def test_everything_at_once(runtime: Runtime, tmp_path: Path) -> None:
     """Images come and go while containers start: each command does its work, or says in one line what is not there."""
     own = imported(runtime, tmp_path, shell())
