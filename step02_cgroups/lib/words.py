@@ -16,7 +16,7 @@ BROUGHT_BY = {
 INSTEAD = {
     "start restart create": "a container runs once: use 'run', and 'commit' to keep its files",
     "build": "use 'run', make the changes inside, then 'commit'",
-    "pull push load": "there is no registry here: use 'import' with what 'docker save' or 'docker export' writes",
+    "pull push load": "'make pull IMAGE=…' fetches one from a registry, 'import' takes what 'docker save' writes",
     "save export": "use 'commit CONTAINER IMAGE -o FILE', or without IMAGE for its files alone",
     "cp": "use -v to share a directory with the container",
     "attach": "use 'logs -f', or 'exec -it CONTAINER sh'",
