@@ -275,6 +275,7 @@ def test_cve_2021_30465_links_that_another_container_changes(runtime: Runtime, t
     assert racer.running()
 
 
+@pytest.mark.long
 @pytest.mark.ours_alone("Podman mounts otherwise")
 @pytest.mark.parametrize(("target", "leads"), [("dev", "/"), ("sys", "/proc"), ("kernel", "/sys")])
 def test_cve_2021_30465_a_link_after_the_look(

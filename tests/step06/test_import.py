@@ -210,6 +210,7 @@ WRITERS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.as_root("below")
 @pytest.mark.parametrize(("planted", "options"), WRITERS.values(), ids=WRITERS, indirect=["planted"])
 def test_all_formats_of_tar(runtime: Runtime, tmp_path: Path, planted: Path, options: str) -> None:

@@ -66,6 +66,7 @@ def test_stop_by_the_image_s_signal(runtime: Runtime, tmp_path: Path, fresh: Fre
     assert ended(own, container) == code
 
 
+@pytest.mark.long
 @pytest.mark.ours_alone("Podman refuses it when the container is made")
 @pytest.mark.parametrize("word", ["SIGNAL", 0, ["TERM"]])
 def test_a_stop_signal_that_is_none(runtime: Runtime, tmp_path: Path, word: object) -> None:
@@ -146,6 +147,7 @@ def arguments(pid: int) -> str:
         return ""
 
 
+@pytest.mark.long
 @pytest.mark.ours_alone("each signal by all of its names is no matter of Podman's")
 def test_real_time_signals(runtime: Runtime) -> None:
     """RTMIN+n and RTMAX-n, as kill(1) and Docker name them; and the default of `stop` has two long names."""

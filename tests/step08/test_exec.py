@@ -279,6 +279,7 @@ def test_it_ends_with_the_runtime_and_the_container_does_not(runtime: Runtime) -
         assert output(runtime, name, "echo", "alive") == "alive"
 
 
+@pytest.mark.long
 @pytest.mark.ours_alone("a measure of our own")
 @pytest.mark.as_root("as root is as good")
 def test_twenty_at_once(runtime: Runtime, fresh: Fresh) -> None:

@@ -166,6 +166,7 @@ def test_an_image_without_users(runtime: Runtime, tmp_path: Path) -> None:
     own.refusal(own.run("id", options=["-u", "0:staff"]), 126 if runtime.podman else 125)
 
 
+@pytest.mark.long
 @OURS
 @pytest.mark.parametrize("name", ["passwd", "group"])
 def test_files_of_users_that_are_traps(runtime: Runtime, tmp_path: Path, name: str) -> None:
