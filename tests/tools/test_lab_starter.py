@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import own_host
 from tools.labs import grade, gradescope, rooms, starter, story, tasks
 from tools.labs.starter import Level
 
@@ -534,7 +535,8 @@ def test_a_starter_can_be_installed(step: int, tmp_path: Path) -> None:
     starter.new(step, tmp_path / "lab", Level.GUIDED)
     assert run(sys.executable, "-m", "venv", tmp_path / "venv", cwd=tmp_path).returncode == 0
     python = tmp_path / "venv/bin/python"
-    done = run(python, "-m", "pip", "install", "--quiet", "-e", tmp_path / "lab", cwd=tmp_path)
+    install = (python, "-m", "pip", "install", "--quiet", "-e", tmp_path / "lab")
+    done = run(*own_host.on_the_machines_network(), *install, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Run a command in a new container" in run(python, "-m", "my_runtime", "run", "--help", cwd=tmp_path).stdout
 
