@@ -123,7 +123,7 @@ def concerns(candidate: Candidate, test: pytest.Item, config: pytest.Config) -> 
 
     What holds for a step holds for every later one, whose files are mostly the same byte for byte. To run it on each
     takes long. So the whole suite runs a test on the step that brings it and on the last as root, every second one on
-    one of the two as a user, every second one on Podman, and one in sixty-four on a step between. --step N, for who
+    one of the two as a user, every fourth one on Podman, and one in sixty-four on a step between. --step N, for who
     works on a step, takes less than a minute: as root what N brings, but for what takes long, and some of the earlier
     tests; and every fourth as a user and on Podman. What -k names runs as all three. All run with --every-step, and
     where somebody's own runtime is tested.
@@ -138,8 +138,7 @@ def concerns(candidate: Candidate, test: pytest.Item, config: pytest.Config) -> 
     if test.get_closest_marker("as_root" if candidate.rootless else "as_user"):
         return False
     if candidate.podman:  # asked only about what the step brings, since the steps after it say the same
-        mask = 3 if step else 1
-        some = named or share >> 10 & mask == mask
+        some = named or share >> 10 & 3 == 3
         asked = step in (None, first) and until == 9 and not config.option.runtime
         return asked and some and not test.get_closest_marker("ours_alone")
     if not first <= candidate.step <= until or step not in (None, candidate.step):

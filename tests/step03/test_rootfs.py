@@ -228,6 +228,7 @@ def test_etc_hosts_and_hostname_are_the_containers_own(runtime: Runtime, tmp_pat
 # ---- images that are traps -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.ours_alone("Podman has other mounts")
 @pytest.mark.parametrize("name", ["proc", "sys", "dev", "etc"])
 def test_directories_that_lead_elsewhere(runtime: Runtime, tmp_path: Path, name: str, fresh: Fresh) -> None:

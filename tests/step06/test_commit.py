@@ -185,6 +185,7 @@ def test_the_container_goes_on(runtime: Runtime, tmp_path: Path, fresh: Fresh) -
     assert own.call("rmi", *names).code == 0
 
 
+@pytest.mark.long
 @OURS
 @pytest.mark.parametrize("ending", [".tar", ".tar.gz", ".tar.zst"])
 def test_an_archive_that_is_imported_again(runtime: Runtime, tmp_path: Path, ending: str, fresh: Fresh) -> None:
