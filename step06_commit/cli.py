@@ -73,6 +73,7 @@ def run(
         interactive=interactive,
         tty=tty,
         limits=Limits(parse_size(memory), cpus, cpu_shares, cpuset_cpus, pids_limit),
+        workdir="",  # the image's
         env={},
         volumes=volumes.parse(volume or []),
     )

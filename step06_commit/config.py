@@ -18,5 +18,6 @@ class Config:
     interactive: bool
     tty: bool
     limits: Limits
+    workdir: str
     env: dict[str, str]
     volumes: list[Volume]

@@ -81,6 +81,7 @@ def run(
         interactive=interactive,
         tty=tty,
         limits=Limits(parse_size(memory), cpus, cpu_shares, cpuset_cpus, pids_limit),
+        workdir="",  # the image's
         env={},
         volumes=volumes.parse(volume or []),
         name=new.check_name(name) if name else "",

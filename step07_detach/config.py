@@ -18,6 +18,7 @@ class Config:
     interactive: bool
     tty: bool
     limits: Limits
+    workdir: str
     env: dict[str, str]
     volumes: list[Volume]
     name: str  # "": two words are drawn

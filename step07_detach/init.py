@@ -27,6 +27,8 @@ def main(config: Config, directory: Path, cgroup: Cgroup, ends: list[int], chann
         os.dup2(end, standard)
     forget_the_caller(channel)
     set_up(config, directory, channel)
+    os.makedirs(config.workdir, exist_ok=True)
+    linux.chdir(config.workdir)
     capabilities.drop()
     linux.prctl(PR.PR_SET_PDEATHSIG, signal.SIGKILL, "SIGKILL")  # if the guard is killed with the runtime
     program.execute(config.command, environment(config))

@@ -135,7 +135,7 @@ def unpack_all(archive: tarfile.TarFile, left_out: Callable[[str], bool] = lambd
     if archive.fileobj.tell() - archive.offset != tarfile.BLOCKSIZE:
         raise ContainerError("the archive ends too early: its end mark is missing")
     for path in sorted(folders, reverse=True):  # the deepest first: what is made in a directory changes its time
-        if os.path.isdir(path) and not os.path.islink(path):
+        if is_folder(path):
             set_metadata(folders[path], path)
     return size
 
@@ -144,8 +144,8 @@ def unpack_one(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> 
     """Unpack one member, of whatever kind. Devices are left out: an image has no business with the host's disks."""
     if member.ischr() or member.isblk() or (member.islnk() and target_of(member) == path):
         return
-    if os.path.lexists(path):
-        remove_old(member, path)
+    if os.path.lexists(path) and not (member.isdir() and is_folder(path)):  # a directory may be named twice
+        remove(path)
     try:
         make(archive, member, path)
     except FileNotFoundError:  # its parents may be missing
@@ -162,18 +162,17 @@ def target_of(member: tarfile.TarInfo) -> str:
     return os.path.normpath(f"/{member.linkname}")
 
 
-def remove_old(member: tarfile.TarInfo, path: str) -> None:
-    """Remove what an earlier member of the same name has left; but a directory may be named twice."""
-    if not member.isdir() or os.path.islink(path) or not os.path.isdir(path):
-        remove(path)
+def is_folder(path: str) -> bool:
+    """Whether this is a directory, and not a link to one."""
+    return os.path.isdir(path) and not os.path.islink(path)
 
 
 def remove(path: str) -> None:
     """Remove a file, or a directory with all that is in it."""
-    if os.path.islink(path) or not os.path.isdir(path):
-        os.unlink(path)
-    else:
+    if is_folder(path):
         store.remove(Path(path))
+    else:
+        os.unlink(path)
 
 
 def make(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:

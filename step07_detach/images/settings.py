@@ -48,7 +48,7 @@ def settled(config: Config, image: str) -> tuple[Config, Settings]:
     env = dict(text.split("=", 1) for text in known.get("Env") or [] if "=" in text) | config.env
     variables = [f"{name}={value}" for name, value in env.items()]
     user, folder = known.get("User") or "root", known.get("WorkingDir") or "/"
-    if (user, folder) != ("root", "/"):
-        complain(f"the image names the user {user!r} and the directory {folder!r}; this step begins as root in /")
+    if user not in ("root", "0"):
+        complain(f"the image names the user {user!r}, which has to wait for step 8: this one begins as root")
     own = {"Entrypoint": entrypoint, "Cmd": command, "Env": variables}
-    return replace(config, command=[*entrypoint, *command], env=env), known | own
+    return replace(config, command=[*entrypoint, *command], env=env, workdir=folder), known | own
