@@ -15,6 +15,7 @@ from .cgroups import Cgroup
 from .child import close_all_but
 from .config import Config
 from .lib import explain, linux
+from .lib.errors import ContainerError
 from .lib.linux import CLONE, PR
 
 
@@ -27,8 +28,7 @@ def main(config: Config, directory: Path, cgroup: Cgroup, ends: list[int], chann
         os.dup2(end, standard)
     forget_the_caller(channel)
     set_up(config, directory, channel)
-    os.makedirs(config.workdir, exist_ok=True)
-    linux.chdir(config.workdir)
+    enter(config.workdir)
     capabilities.drop()
     linux.prctl(PR.PR_SET_PDEATHSIG, signal.SIGKILL, "SIGKILL")  # if the guard is killed with the runtime
     program.execute(config.command, environment(config))
@@ -70,6 +70,17 @@ def connect_streams(config: Config, channel: socket.socket) -> None:
         os.close(master)
     elif not config.interactive:
         os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
+
+
+def enter(workdir: str) -> None:
+    """Begin in the working directory, which is made if the image lacks it."""
+    try:
+        for folder in (*reversed(Path(workdir).parents), Path(workdir)):
+            if not folder.exists():
+                linux.mkdir(folder)
+        linux.chdir(workdir)
+    except OSError as error:
+        raise ContainerError(f"the working directory: {error.strerror}", 126) from None
 
 
 def environment(config: Config) -> dict[str, str]:

@@ -97,7 +97,7 @@ def enter(workdir: str, make: bool) -> None:
                 linux.mkdir(folder)
         linux.chdir(workdir)
     except OSError as error:
-        raise ContainerError(f"-w: {error.strerror}", 126) from None
+        raise ContainerError(f"the working directory: {error.strerror}", 126) from None
 
 
 def drop_privileges(user: users.User, tty: bool) -> None:

@@ -26,11 +26,11 @@ from pathlib import Path, PurePosixPath
 
 # What a chapter may ask of its reader, in lines of Python: altered or removed in its predecessor's files, added to
 # them, and in new files. Step 6 brings images, step 9 networks.
-ALTERED, ADDED, NEW = 25, {6: 170}, {6: 930, 9: 1075}
+ALTERED, ADDED, NEW = 25, {6: 181}, {6: 930, 9: 1075}
 ADDED_OF_OTHERS, NEW_OF_OTHERS = 150, 650
 CHAPTERS = ("README.md", "README.zh.md")  # each tells of its own step
 # Lines of a whole step that are not blank.
-SIZES = {1: 781, 2: 1177, 3: 1650, 4: 1850, 5: 2100, 6: 2936, 7: 3565, 8: 4110, 9: 5271}
+SIZES = {1: 781, 2: 1177, 3: 1650, 4: 1850, 5: 2100, 6: 2945, 7: 3574, 8: 4110, 9: 5271}
 # compression.zstd came with Python 3.14; an older Python does not list it.
 STANDARD_LIBRARY = sys.stdlib_module_names | {"compression"}
 
