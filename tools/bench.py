@@ -460,7 +460,10 @@ def measure_import(steps: Sequence[str], archive: Path, scratch: Path, effort: E
 
 
 def measure_commit(step: str, podman: list[str], archive: Path, scratch: Path, effort: Effort) -> list[Contender]:
-    """`tar -c` and `cp -a` of a root file system, and `commit` of a container that has it: the step's, and Podman's."""
+    """`tar -c` and `cp -a` of a root file system, and `commit` of a container that has it: the step's, and Podman's.
+
+    tar and cp are asked to keep extended attributes, as `commit` does: a system's file capabilities are some.
+    """
     store, copy = scratch / "commit", scratch / "copy"
     ours, theirs = environment(store), environment(scratch)
     call(step, store, "import", str(archive), "large")
@@ -469,7 +472,11 @@ def measure_commit(step: str, podman: list[str], archive: Path, scratch: Path, e
     python = [sys.executable, "-m", step]
     tars = [str(scratch / name) for name in ("theirs.tar", "ours.tar")]
     contenders = [
-        Contender(f"tar -c of {archive.stem}", always("tar", "-C", str(rootfs), "-cf", tars[0], "."), theirs),
+        Contender(
+            f"tar -c --xattrs of {archive.stem}",
+            always("tar", "-C", str(rootfs), "--xattrs", "-cf", tars[0], "."),
+            theirs,
+        ),
         Contender(f"{step} commit -o", always(*python, "commit", "box", "-o", tars[1]), ours),
         Contender("cp -a of the same", always("cp", "-a", str(rootfs), str(copy)), theirs),
         Contender(f"{step} commit", always(*python, "commit", "box", "made"), ours),
