@@ -56,6 +56,16 @@ def test_the_runtime_is_struck_at_any_call(runtime: Runtime, trace: Path, name: 
     all_is_well(runtime)
 
 
+def test_told_to_end_just_before_the_command_begins(runtime: Runtime, trace: Path) -> None:
+    """The container's process 1 would not notice (pid_namespaces(7)), so the runtime undoes what it has begun."""
+    words = runtime.words(["sleep", "0.5"])
+    sent = [point for point in recorded(runtime, trace, words) if point.call.name == "sendto"]
+    go = [point for point in sent if '"go"' in point.call.arguments][-1]
+    codes = [runtime.popen(words, under=go.sabotage("signal=TERM")).end().code for _ in range(3)]
+    assert 128 + signal.SIGTERM in codes, "on a busy machine it may come too late, but not always"
+    all_is_well(runtime)
+
+
 def test_the_terminal_is_given_back_whenever_the_runtime_is_killed(runtime: Runtime, trace: Path) -> None:
     words = runtime.words(["true"], ["-it", *usual_options(runtime)])
 

@@ -27,6 +27,17 @@ def test_signals_are_forwarded(runtime: Runtime, name: str, fresh: Fresh) -> Non
     assert (result.code, result.text) == (code, f"got {name}")
 
 
+@pytest.mark.ours_alone("Podman passes it on even so")
+def test_what_the_caller_ignores_is_not_forwarded(runtime: Runtime, fresh: Fresh) -> None:
+    """With `nohup` a container outlives the terminal that it was started at."""
+    code = fresh.number(1, 100)
+    script = f"trap 'exit 101' HUP; echo ready; sleep 0.3; exit {code}"
+    started = runtime.start("sh", "-c", script, under=("env", "--ignore-signal=HUP"))
+    assert started.line() == "ready"
+    started.send_signal(signal.SIGHUP)
+    assert started.end().code == code
+
+
 def test_a_signal_without_a_handler_does_not_reach_process_1(runtime: Runtime) -> None:
     """pid_namespaces(7): as with `docker run`, what ignores SIGTERM has to be killed."""
     started = runtime.start(*SLEEPER)

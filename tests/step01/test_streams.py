@@ -1,6 +1,7 @@
 """Standard input, output and error: pipes and files of the caller's, passed through unharmed."""
 
 import os
+import signal
 from pathlib import Path
 from subprocess import PIPE
 
@@ -104,6 +105,16 @@ def test_output_closed_by_the_caller(runtime: Runtime, closed: str, options: lis
 def test_a_refusal_with_nowhere_to_tell_it(runtime: Runtime) -> None:
     result = runtime.run("no-such-program", under=closing("<&- >&- 2>&-"))
     assert result.code == 127
+
+
+@pytest.mark.ours_alone("Podman does not look")
+def test_help_that_nobody_reads(runtime: Runtime) -> None:
+    """`--help | head -1`: no word about it, and the code of a program that SIGPIPE has ended."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    result = runtime.popen([*runtime.command, "--help"], stdout=writing).end()
+    os.close(writing)
+    assert (result.code, result.err) == (128 + signal.SIGPIPE, b"")
 
 
 def closing(redirection: str) -> tuple[str, ...]:

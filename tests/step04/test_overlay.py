@@ -3,10 +3,12 @@
 import hashlib
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -170,6 +172,21 @@ def test_a_layer_goes_however_it_resists(runtime: Runtime) -> None:
 def test_a_layer_goes_however_the_container_ends(runtime: Runtime, code: int) -> None:
     words = {3: ["sh", "-c", "echo > /file; exit 3"], 127: ["no-such-command"]}[code]
     assert runtime.run(*words).code == code
+    assert containers(runtime) == []
+
+
+@LAYERS
+def test_a_layer_goes_whatever_signals_come_meanwhile(runtime: Runtime, fresh: Fresh) -> None:
+    code = fresh.number(1, 124)
+    script = f"mkdir /many && cd /many && seq 5000 | xargs mkdir && echo ready && exit {code}"
+    started = runtime.start("sh", "-c", script)
+    assert started.line() == "ready"
+    host.wait_until(lambda: not host.contained(), "its command has ended")
+    while started.poll() is None:
+        started.send_signal(signal.SIGTERM)
+        time.sleep(0.02)
+    result = started.end()
+    assert (result.code, result.err) == (code, b"")
     assert containers(runtime) == []
 
 

@@ -830,6 +830,25 @@ def test_interrupted(runtime: Runtime, tmp_path: Path, number: signal.Signals) -
 
 
 @OURS
+def test_interrupted_again_and_again(runtime: Runtime, tmp_path: Path) -> None:
+    """A second Ctrl-C does not keep the runtime from removing what it has made."""
+    folders = [folder(f"folder{number}") for number in range(5000)]
+    image.write(tmp_path / "half.tar", [*folders, file("first", b"x" * 2**22)])
+    own = own_store(runtime, tmp_path)
+    started = own.popen([*own.command, "import", "-", "half"], stdin=subprocess.PIPE)
+    assert started.stdin
+    started.stdin.write((tmp_path / "half.tar").read_bytes()[: -(2**21)])
+    started.stdin.flush()
+    host.wait_until(lambda: [*(tmp_path / "state").glob("tmp/*/rootfs/first")], "the file is begun")
+    while started.poll() is None:
+        started.send_signal(signal.SIGINT)
+        time.sleep(0.02)
+    result = started.end()
+    assert (result.code, result.out, result.err) == (128 + signal.SIGINT, b"", b"")
+    assert [*(tmp_path / "state/tmp").iterdir()] == []
+
+
+@OURS
 def test_killed(runtime: Runtime, tmp_path: Path) -> None:
     """Then the next command sweeps, but not what another is at work on."""
     own = own_store(runtime, tmp_path)
@@ -982,7 +1001,8 @@ def test_progress_on_a_terminal_and_ctrl_c(runtime: Runtime, tmp_path: Path) -> 
 
 
 @OURS
-def test_no_progress_in_a_pipe(runtime: Runtime, tmp_path: Path) -> None:
+@pytest.mark.parametrize("redirection", ["", "2>&-"], ids=["a pipe", "closed"])
+def test_no_progress_but_on_a_terminal(runtime: Runtime, tmp_path: Path, redirection: str) -> None:
     own = own_store(runtime, tmp_path)
-    result = own.call("import", str(tiny()), "one")
+    result = own.call("import", str(tiny()), "one", under=("sh", "-c", f'exec "$@" {redirection}', "sh"))
     assert re.fullmatch(rb"[0-9a-f]{12}\n", result.out) and result.err == b""
