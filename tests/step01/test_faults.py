@@ -66,6 +66,17 @@ def test_told_to_end_just_before_the_command_begins(runtime: Runtime, trace: Pat
     all_is_well(runtime)
 
 
+def test_killed_before_the_container_is_told_to_begin(runtime: Runtime, trace: Path) -> None:
+    """Its process 1 waits for that word. Nobody else watches yet."""
+    words = runtime.words(["sleep", "60"])
+    first = next(
+        point for point in recorded(runtime, trace, runtime.words(["true"])) if point.call.name == "pidfd_open"
+    )
+    assert runtime.popen(words, under=first.sabotage("signal=KILL")).end().code in (137, -9)
+    host.wait_until(lambda: not host.descendants(), "the container's process 1 ends", 1)
+    all_is_well(runtime)
+
+
 def test_the_terminal_is_given_back_whenever_the_runtime_is_killed(runtime: Runtime, trace: Path) -> None:
     words = runtime.words(["true"], ["-it", *usual_options(runtime)])
 

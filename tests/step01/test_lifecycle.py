@@ -77,11 +77,14 @@ def test_the_container_dies_with_the_runtime(runtime: Runtime, what: str) -> Non
 @pytest.mark.ours_alone("a container of Podman's outlives `podman run`")
 @pytest.mark.as_root("others have no second user to become")
 def test_a_command_that_has_changed_its_user_dies_with_the_runtime_too(runtime: Runtime) -> None:
-    """prctl(2): the kernel forgets PR_SET_PDEATHSIG when the user changes."""
+    """prctl(2): the kernel forgets PR_SET_PDEATHSIG when the user changes. So who else watches must not be told to end,
+    as by `pkill -f`, nor be killed with the job."""
     script = "import os, time; os.setuid(1000); print('ready', flush=True); time.sleep(60)"
-    started = runtime.start("python3", "-c", script)
+    started = runtime.start("python3", "-c", script, process_group=0)
     assert started.line() == "ready"
-    started.kill()
+    for process in host.descendants():
+        process.signal(signal.SIGTERM)
+    os.killpg(started.pid, signal.SIGKILL)
     host.wait_until(lambda: not host.descendants(), "the container died with its runtime", 1)
     runtime.sweep()
 

@@ -10,6 +10,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -177,16 +178,17 @@ def test_a_layer_goes_however_the_container_ends(runtime: Runtime, code: int) ->
 
 @LAYERS
 def test_a_layer_goes_whatever_signals_come_meanwhile(runtime: Runtime, fresh: Fresh) -> None:
+    """A window that changes its size is one, too."""
     code = fresh.number(1, 124)
     script = f"mkdir /many && cd /many && seq 5000 | xargs mkdir && echo ready && exit {code}"
-    started = runtime.start("sh", "-c", script)
-    assert started.line() == "ready"
+    terminal = runtime.terminal("sh", "-c", script)
+    terminal.expect("ready\r\n")
     host.wait_until(lambda: not host.contained(), "its command has ended")
-    while started.poll() is None:
-        started.send_signal(signal.SIGTERM)
-        time.sleep(0.02)
-    result = started.end()
-    assert (result.code, result.err) == (code, b"")
+    with suppress(ProcessLookupError):
+        for number in [signal.SIGWINCH, signal.SIGTERM] * 100:
+            terminal.send_signal(number)
+            time.sleep(0.01)
+    assert (terminal.end(), terminal.seen) == (code, b"")
     assert containers(runtime) == []
 
 

@@ -372,6 +372,14 @@ def test_a_damaged_store(runtime: Runtime, tmp_path: Path) -> None:
         assert "names.json" in own.refusal(own.call("run", "one", "true"))
 
 
+@OURS
+def test_a_store_that_takes_more_memory_than_there_is(runtime: Runtime, tmp_path: Path) -> None:
+    own = own_store(runtime, tmp_path)
+    import_tiny(own, "one")
+    (tmp_path / "state/images/names.json").write_text("{" + " " * 200_000_000)
+    assert "memory" in own.refusal(own.call("images", under=("prlimit", "--as=200000000")))
+
+
 # ---- several at once -------------------------------------------------------------------------------------------------
 
 
