@@ -26,7 +26,7 @@ def run(config: Config) -> int:
         overlay.prepare(directory, image)
         main = partial(init.main, config, directory, cgroup)
         child = cleanup.enter_context(closing(start(main, namespaces.flags(), "init", cgroup.birthplace)))
-        cleanup.enter_context(guarded(child.kill, needs=child.pidfd))  # if we are killed, it dies with us
+        cleanup.enter_context(guarded(child.kill))  # if we are killed, it dies with us
         cleanup.enter_context(signals_forwarded(child))
         child.go()
         code = attend(child, began(child), config.interactive)

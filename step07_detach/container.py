@@ -54,7 +54,7 @@ def run(config: Config, caller: socket.socket | None = None) -> int:
         for end in ends:
             os.close(end)
         if caller is None:  # the monitor has no guard, which would weigh more than itself
-            cleanup.enter_context(guarded(child.kill, needs=child.pidfd))  # if we are killed, it dies with us
+            cleanup.enter_context(guarded(child.kill))  # if we are killed, it dies with us
         record.note(directory, **process.identity(child.pid))
         cleanup.enter_context(signals_forwarded(child))
         child.go()

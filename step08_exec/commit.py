@@ -111,6 +111,6 @@ def appearing(file: Path) -> Iterator[IO[bytes]]:
     if file.is_dir():
         raise ContainerError(f"-o {str(file)!r}: that is a directory")
     half = file.with_name(f".{os.urandom(6).hex()}.part")
-    with guarded(lambda: half.unlink(missing_ok=True), needs=2), open(half, "xb") as target:
+    with guarded(lambda: half.unlink(missing_ok=True)), open(half, "xb") as target:
         yield target
         linux.rename(half, file)

@@ -70,7 +70,7 @@ def raw(fd: int) -> Iterator[None]:
     Even SIGKILL of the runtime does not leave the user with a terminal that is deaf.
     """
     before = termios.tcgetattr(fd)
-    with guarded(lambda: termios.tcsetattr(fd, termios.TCSANOW, before), needs=fd):
+    with guarded(lambda: termios.tcsetattr(fd, termios.TCSANOW, before)):
         tty.setraw(fd, termios.TCSANOW)
         yield
 
