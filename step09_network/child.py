@@ -51,8 +51,6 @@ class Child:
             message, descriptors, _, _ = socket.recv_fds(self.channel, LONGEST, 1)
         except ConnectionResetError:  # it has ended before it read all that we sent; its last words come next, if any
             message, descriptors, _, _ = socket.recv_fds(self.channel, LONGEST, 1)
-            if not message:
-                raise
         if not message:
             return None
         code, _, text = os.fsdecode(message).partition(" ")
@@ -64,7 +62,7 @@ class Child:
         """Whether the channel has ended without news: then exec has closed it."""
         try:
             return self.channel.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-        except (BlockingIOError, ConnectionResetError):
+        except BlockingIOError:
             return False
 
     def kill(self, number: int = signal.SIGKILL) -> None:
@@ -172,16 +170,14 @@ def result(worker: Child) -> int:
 
 
 @contextmanager
-def guarded(undo: Callable[[], object], needs: int) -> Iterator[None]:
+def guarded(undo: Callable[[], object]) -> Iterator[None]:
     """Have `undo` done at the end by a process of its own, the guard, even if the runtime is killed with SIGKILL.
 
-    The guard waits for its channel to end: the kernel closes our side of it, however we die. `undo` may use the
-    standard streams and the descriptor that it `needs`.
+    The guard waits for its channel to end: the kernel closes our side of it, however we die.
     """
 
     def watch(channel: socket.socket) -> None:
         os.setsid()  # out of reach of what is sent to the runtime's process group
-        close_all_but([channel.fileno(), needs])
         channel.recv(1)
         undo()
 
@@ -200,5 +196,5 @@ def close_all_but(keep: Iterable[int]) -> None:
     for fd in sorted(keep):
         if first < fd:
             linux.close_range(first, fd - 1)
-        first = max(first, fd + 1)
+        first = fd + 1
     linux.close_range(first, 2**32 - 1)

@@ -66,12 +66,23 @@ def test_told_to_end_just_before_the_command_begins(runtime: Runtime, trace: Pat
     all_is_well(runtime)
 
 
+def test_process_1_is_killed_before_it_is_told_to_begin(runtime: Runtime, trace: Path) -> None:
+    words = runtime.words(["true"])
+    sent = [point for point in recorded(runtime, trace, words) if point.call.name == "sendto"]
+    go = [point for point in sent if '"go"' in point.call.arguments][-1]
+    started = runtime.popen(words, under=go.sabotage("delay_enter=1000000"))
+    host.wait_until(lambda: bool(host.contained()), "it is there")
+    for process in host.contained():
+        process.signal(signal.SIGKILL)
+    result = started.end()
+    assert (result.code, result.out, result.err) == (137, b"", b"")
+
+
 def test_killed_before_the_container_is_told_to_begin(runtime: Runtime, trace: Path) -> None:
     """Its process 1 waits for that word. Nobody else watches yet."""
     words = runtime.words(["sleep", "60"])
-    first = next(
-        point for point in recorded(runtime, trace, runtime.words(["true"])) if point.call.name == "pidfd_open"
-    )
+    moments = recorded(runtime, trace, runtime.words(["true"]))
+    first = next(point for point in moments if point.call.name == "pidfd_open")
     assert runtime.popen(words, under=first.sabotage("signal=KILL")).end().code in (137, -9)
     host.wait_until(lambda: not host.descendants(), "the container's process 1 ends", 1)
     all_is_well(runtime)
