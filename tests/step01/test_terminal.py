@@ -1,7 +1,11 @@
 """`-t`: a terminal inside, and the caller's own given back as it was, whatever happens."""
 
+import os
+import resource
 import signal
 import subprocess
+import time
+from contextlib import suppress
 
 import pytest
 
@@ -25,6 +29,15 @@ def test_it_is_the_first_terminal_of_the_containers_own(runtime: Runtime) -> Non
     terminal = runtime.terminal("tty")
     assert terminal.end() == 0
     assert terminal.seen == b"/dev/pts/0\r\n"
+
+
+@pytest.mark.step(3)
+@pytest.mark.as_root("without root the group is not there")
+def test_it_belongs_to_the_group_of_terminals(runtime: Runtime) -> None:
+    """5, `tty`, on every distribution: write(1) and wall(1) have it."""
+    terminal = runtime.terminal("stat", "-c", "%u:%g %a", "/dev/pts/0")
+    assert terminal.end() == 0
+    assert terminal.seen == b"0:5 620\r\n"
 
 
 @pytest.mark.parametrize("options", [("-it",), ("-i", "-t"), ("-t",), ("--interactive", "--tty")])
@@ -61,6 +74,19 @@ def test_a_burst_of_keys_is_not_lost(runtime: Runtime) -> None:
     terminal.send(b"k" * 100_000)
     terminal.expect("100000")
     assert terminal.end() == 0
+
+
+@pytest.mark.parametrize("more", [0, 1000])
+def test_keys_that_nobody_reads_do_not_hold_up_the_output(runtime: Runtime, more: int) -> None:
+    terminal = runtime.terminal("sh", "-c", "stty raw -echo; echo ready; sleep 2; echo later; sleep 60")
+    terminal.expect("ready")
+    terminal.send(b"k" * more)
+    time.sleep(0.1)
+    for _ in range(15):
+        with suppress(BlockingIOError):  # as many as there is room for
+            os.write(terminal.master, b"k" * 10_000)
+        time.sleep(0.05)
+    terminal.expect("later")
 
 
 # ---- the shell -------------------------------------------------------------------------------------------------------
@@ -214,6 +240,9 @@ def test_output_of_it_goes_into_a_pipe_while_keys_come_from_a_terminal(runtime: 
 
 
 def test_a_command_that_lets_go_of_its_terminal(runtime: Runtime) -> None:
-    """It is not over, though nobody can read from the terminal's other end meanwhile."""
-    result = runtime.run("sh", "-c", "exec </dev/null >/dev/null 2>&1; sleep 0.5; exit 7", options=["-t"])
+    """It is not over, though nobody can read from the terminal's other end meanwhile; and who waits takes no time."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    result = runtime.run("sh", "-c", "exec </dev/null >/dev/null 2>&1; sleep 2; exit 7", options=["-t"])
     assert result.code == 7
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1, "seconds of a processor"
