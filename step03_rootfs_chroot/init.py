@@ -61,7 +61,6 @@ def connect_streams(config: Config, channel: socket.socket) -> None:
     if config.tty:
         master = terminal.open_terminal()
         socket.send_fds(channel, [b"0 terminal"], [master])
-        os.close(master)
     elif not config.interactive:
         os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
 

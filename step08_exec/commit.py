@@ -29,7 +29,6 @@ from .records.record import load
 
 def to_image(reference: str, name: str) -> tuple[str, int]:
     """Make an image called `name` from a container. Returns its id, and the bytes in its files."""
-    catalog.parse(name)
     with standing_still(records.find(reference)) as directory:
 
         def fill(root: Path) -> int:
@@ -108,8 +107,6 @@ def compressor(file: Path) -> Callable[[IO[bytes]], Any]:
 @contextmanager
 def appearing(file: Path) -> Iterator[IO[bytes]]:
     """A file to write, which gets its name at the end, when it is whole. A guard removes what is left of a half one."""
-    if file.is_dir():
-        raise ContainerError(f"-o {str(file)!r}: that is a directory")
     half = file.with_name(f".{os.urandom(6).hex()}.part")
     with guarded(lambda: half.unlink(missing_ok=True)), open(half, "xb") as target:
         yield target

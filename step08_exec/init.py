@@ -75,7 +75,6 @@ def connect_streams(config: Config, channel: socket.socket) -> None:
     if config.tty:
         master = terminal.open_terminal()
         socket.send_fds(channel, [b"0 terminal"], [master])
-        os.close(master)
     elif not config.interactive:
         null = os.open("/dev/null", os.O_RDONLY | os.O_NONBLOCK)  # a running container may have put a FIFO there
         os.set_blocking(null, True)

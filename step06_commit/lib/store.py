@@ -121,7 +121,6 @@ def remove(top: Path) -> None:
     Every directory is emptied of its own subdirectories by moving them up beside it; so no path grows long.
     """
     with suppress(FileNotFoundError):
-        top.chmod(0o700)
         while folders := [Path(entry) for entry in os.scandir(top) if entry.is_dir(follow_symlinks=False)]:
             for folder in folders:
                 folder.chmod(0o700)

@@ -225,6 +225,13 @@ def test_rmi_does_what_it_can(runtime: Runtime, tmp_path: Path, fresh: Fresh) ->
     assert own.call("images", "-q").out == b""
 
 
+@OURS
+def test_rmi_with_force_does_not_mind_what_is_not_there(runtime: Runtime, tmp_path: Path) -> None:
+    own = own_store(runtime, tmp_path)
+    result = own.call("rmi", "-f", "nonesuch")
+    assert (result.code, result.out) == (0, b"") and b"nonesuch" in result.err
+
+
 def test_an_image_in_use_is_not_removed(runtime: Runtime, tmp_path: Path, fresh: Fresh) -> None:
     own = imported(runtime, tmp_path, shell())
     assert own.image
@@ -318,6 +325,14 @@ def test_nobody_else_may_enter_the_store(runtime: Runtime, tmp_path: Path) -> No
     own = replace(runtime, environment={**runtime.environment, "MYDOCKER_ROOT": str(tmp_path / "state/store")})
     assert own.call("import", str(tiny()), "one", umask=0).code == 0
     assert stat.S_IMODE((tmp_path / "state/store").stat().st_mode) == 0o700
+
+
+@OURS
+def test_nobody_else_may_enter_what_is_in_a_directory_of_the_users(runtime: Runtime, tmp_path: Path) -> None:
+    own = own_store(runtime, tmp_path)
+    (tmp_path / "state").chmod(0o755)
+    assert own.call("import", str(tiny()), "one", umask=0).code == 0
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "state").iterdir()} == {0o700}
 
 
 @OURS
