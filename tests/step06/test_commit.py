@@ -537,6 +537,29 @@ def held_by_two(directory: Path) -> bool:
 # ---- whatever goes wrong ---------------------------------------------------------------------------------------------
 
 
+@OURS
+@pytest.mark.as_root("without root, `/` cannot be made shared")
+def test_nothing_is_mounted_where_mounts_are_shared(runtime: Runtime, tmp_path: Path) -> None:
+    """As in step01/test_namespaces.py: systemd makes `/` shared."""
+    own = imported(runtime, tmp_path, shell())
+    script = 'mount --make-rshared /; "$@" && cat /proc/self/mountinfo'
+    with box(own) as container:
+        words = ("commit", container.id, "made")
+        result = own.call(*words, under=("unshare", "--mount", "sh", "-c", script, "sh"))
+    assert b"shared:" in result.out and b"/merged" not in result.out
+
+
+@OURS
+@pytest.mark.parametrize("call, error", [("pidfd_open", "EMFILE"), ("sendto", "ENOBUFS")])
+def test_a_worker_that_cannot_begin_holds_nothing_up(runtime: Runtime, tmp_path: Path, call: str, error: str) -> None:
+    """It has inherited what keeps the guards waiting."""
+    own = imported(runtime, tmp_path, shell())
+    with box(own) as container:
+        words = [*own.command, "commit", container.id, "-o", str(tmp_path / "out.tar")]
+        last = [point for point in recorded(own, tmp_path / "state/trace", words) if point.call.name == call][-1]
+        failed_well(own, own.popen(words, under=last.sabotage(f"error={error}")).end(), last)
+
+
 @pytest.mark.long
 @OURS
 @pytest.mark.timeout(300)
