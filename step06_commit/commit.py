@@ -105,6 +105,8 @@ def compressor(file: Path) -> Callable[[IO[bytes]], Any]:
 @contextmanager
 def appearing(file: Path) -> Iterator[IO[bytes]]:
     """A file to write, which gets its name at the end, when it is whole. A guard removes what is left of a half one."""
+    if file.is_dir():
+        raise ContainerError(f"-o {str(file)!r}: that is a directory")
     half = file.with_name(f".{os.urandom(6).hex()}.part")
     with guarded(lambda: half.unlink(missing_ok=True)), open(half, "xb") as target:
         yield target
