@@ -78,6 +78,7 @@ def test_a_stop_signal_that_is_none(runtime: Runtime, tmp_path: Path, word: obje
     if word:
         assert str(word) in own.refusal(result, 1)
         own.says("kill", "-s", "TERM", container)
+        own.says("wait", container)
     assert ended(own, container) == 5
 
 
@@ -116,19 +117,22 @@ def arrived(runtime: Runtime, container: str, name: str) -> None:
 
 @pytest.mark.long
 @pytest.mark.ours_alone("how ours notes an end")
-@pytest.mark.parametrize("command", ["stop", "kill", "wait", "rm"])
-def test_between_the_end_and_its_record(runtime: Runtime, command: str) -> None:
+@pytest.mark.parametrize("command", ["stop", "kill", "kill -s TERM", "wait", "rm"])
+@pytest.mark.parametrize("then", ["goes on", "is killed"])
+def test_between_the_end_and_its_record(runtime: Runtime, command: str, then: str) -> None:
     """PID 1 is dead, and its monitor (which stands still here) has not noted it: who asks now waits for the truth."""
     container = runtime.detach("sleep", "60")
     monitor = monitor_of(container)
     monitor.signal(signal.SIGSTOP)
-    host.init().signal(signal.SIGKILL)
-    asking = runtime.popen([*runtime.command, command, container])
+    if command != "kill":
+        host.init().signal(signal.SIGKILL)
+    asking = runtime.popen([*runtime.command, *command.split(), container])
     time.sleep(0.5)
     assert asking.running()
-    monitor.signal(signal.SIGCONT)
+    monitor.signal(signal.SIGCONT if then == "goes on" else signal.SIGKILL)
     result = asking.end()
     assert (result.code, result.text) == (0, "137" if command == "wait" else container), result.err
+    assert container not in " ".join(host.cgroups())
 
 
 def monitor_of(container: str) -> host.Process:
@@ -203,6 +207,18 @@ def test_rm_leaves_nothing(runtime: Runtime) -> None:
     runtime.says("rm", container)
     for folder in ("containers", "tmp"):
         assert not [*(store / folder).iterdir()], folder
+
+
+@pytest.mark.long
+@pytest.mark.ours_alone("how ours keeps a record")
+def test_ten_remove_the_same(runtime: Runtime) -> None:
+    """To who comes too late, that is no failure: the container is gone, as all of them want."""
+    for command in (["sleep", "60"], ["true"]):
+        container = runtime.detach(*command)
+        removing = [runtime.popen([*runtime.command, "rm", "-f", container]) for _ in range(10)]
+        results = [each.end() for each in removing]
+        assert [each.code for each in results] == [0] * 10, [each.err for each in results]
+        assert runtime.says("ps", "-aq") == ""
 
 
 @pytest.mark.ours_alone("Podman is stopped by the first word that it does not know")

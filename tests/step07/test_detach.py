@@ -198,6 +198,18 @@ def test_names(runtime: Runtime, fresh: Fresh) -> None:
     assert two.startswith(runtime.says("ps", "-aq"))
 
 
+@OURS
+def test_all_drawn_names_are_taken(runtime: Runtime) -> None:
+    """Then one is drawn that nobody can have."""
+    script = f"""
+from {runtime.name}.records.new import ADJECTIVES, NOUNS, choose_name
+taken = {{f"{{adjective}}_{{noun}}": "id" for adjective in ADJECTIVES for noun in NOUNS}}
+print(choose_name("", taken), len(taken))
+"""
+    name, count = runtime.popen([runtime.command[0], "-c", script]).end().text.split()
+    assert re.fullmatch(r"[a-z]+_[a-z]+_[0-9a-f]{6}", name) and int(count) > 1000
+
+
 def test_a_record_stays_unless_rm_is_given(runtime: Runtime, fresh: Fresh) -> None:
     """In the foreground too."""
     word, code = fresh.word(), fresh.number(1, 124)
@@ -307,6 +319,23 @@ def stranger() -> Iterator[subprocess.Popen[bytes]]:
 def start_ticks(pid: int) -> int:
     """When a process began: the 22nd field of proc_pid_stat(5)."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+
+
+@OURS
+def test_a_damaged_record(runtime: Runtime) -> None:
+    """One line says which; all other containers can be worked with."""
+    damaged, whole = runtime.detach("true"), runtime.detach("true", options=["--name", "whole"])
+    runtime.says("wait", damaged, whole)
+    for name in ("config.json", "state.json"):
+        file = store(runtime) / "containers" / damaged / name
+        before = file.read_text()
+        file.write_text(before[:40])
+        result = runtime.call("ps", "-aq")
+        assert (result.code, result.text) == (0, whole)
+        assert re.fullmatch(rf"{runtime.name}: {file} is damaged .*\n", result.err.decode())
+        assert runtime.call("wait", "whole").code == 0
+        file.write_text(before)
+    assert runtime.says("ps", "-aq").split() == [whole, damaged]
 
 
 @OURS

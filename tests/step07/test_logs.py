@@ -112,6 +112,15 @@ def test_to_somebody_who_does_not_block_and_reads_slowly(runtime: Runtime) -> No
     assert (started.end().code, read) == (0, 300000)
 
 
+@pytest.mark.as_root("others may not open a pipe of its")
+def test_somebody_outside_holds_its_pipe(runtime: Runtime) -> None:
+    """The container ends even so, and so does `run`."""
+    started = runtime.start("sh", "-c", "echo ready; read _; echo done", options=["-i"], stdin=subprocess.PIPE)
+    assert started.line() == "ready"
+    with open(f"/proc/{host.init().pid}/fd/1", "wb"):
+        assert started.end(b"\n").text == "done"
+
+
 @pytest.mark.ours_alone("what ours does when its reader is gone")
 def test_a_reader_that_has_seen_enough(runtime: Runtime) -> None:
     container = log(runtime, "seq", "100000")
@@ -156,6 +165,10 @@ def test_tail(runtime: Runtime, end: str, fresh: Fresh) -> None:
         assert runtime.call("logs", "--tail", "all", container).out.decode() == whole
     runtime.refusal(runtime.call("logs", "--tail", "x", container))
     runtime.refusal(runtime.call("logs", "no-such"))
+
+
+def test_the_tail_of_nothing(runtime: Runtime) -> None:
+    assert runtime.says("logs", "--tail", "3", log(runtime, "true")) == ""
 
 
 @pytest.mark.ours_alone("where ours keeps its log")
