@@ -42,11 +42,8 @@ def send(state: dict[str, Any], number: int, patience: float = 0) -> bool:
 
 
 def start_ticks(pid: int) -> int:
-    """When a process began, in clock ticks since boot: field 22 of /proc/PID/stat; 0 if there is none. proc(5)."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-    except OSError:
-        return 0
+    """When a process began, in clock ticks since boot: field 22 of /proc/PID/stat. proc(5)."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
 
 
 def boot_id() -> str:

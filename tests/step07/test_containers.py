@@ -1,6 +1,7 @@
 """What is done with containers once they are on record: stop, kill, rm, wait; one or several."""
 
 import re
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -133,6 +134,20 @@ def test_between_the_end_and_its_record(runtime: Runtime, command: str, then: st
     result = asking.end()
     assert (result.code, result.text) == (0, "137" if command == "wait" else container), result.err
     assert container not in " ".join(host.cgroups())
+
+
+@pytest.mark.long
+@pytest.mark.ours_alone("how ours notes an end")
+@pytest.mark.parametrize("command", ["stop", "kill", "rm -f"])
+def test_a_record_that_is_gone_before_its_end_is_seen(runtime: Runtime, command: str) -> None:
+    """That of a container with --rm, when the command that ends it has to wait for a processor."""
+    if not (strace := shutil.which("strace")):
+        pytest.skip("strace is not installed")
+    container = runtime.detach(*PATIENT, options=["--rm"])
+    ready(runtime, container)
+    slow = [strace, "-f", "-qq", "-o", "/dev/null", "-e", "inject=pidfd_send_signal:delay_exit=1500000"]
+    result = runtime.popen([*runtime.command, *command.split(), container], under=slow).end()
+    assert (result.code, result.text) == (0, container), result.err
 
 
 def monitor_of(container: str) -> host.Process:
