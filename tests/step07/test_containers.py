@@ -1,5 +1,7 @@
 """What is done with containers once they are on record: stop, kill, rm, wait; one or several."""
 
+import fcntl
+import os
 import re
 import shutil
 import signal
@@ -289,3 +291,18 @@ def test_wait(runtime: Runtime) -> None:
 
 def waits_for_a_lock(pid: int) -> bool:
     return re.search(rf"-> FLOCK +ADVISORY +WRITE +{pid} ", Path("/proc/locks").read_text()) is not None
+
+
+@pytest.mark.ours_alone("how ours keeps a record")
+def test_nobody_waits_for_the_lock_of_one_that_has_ended(runtime: Runtime, tmp_path: Path) -> None:
+    """A commit of it holds that for long: `wait` knows the exit code already. Nor may `ps` keep a commit out."""
+    container = runtime.detach("sh", "-c", "exit 3")
+    runtime.says("wait", container)
+    directory = os.open(Path(runtime.environment["MYDOCKER_ROOT"], "containers", container), os.O_RDONLY)
+    fcntl.flock(directory, fcntl.LOCK_SH)
+    assert runtime.says("wait", container) == "3"
+    os.close(directory)
+    if strace := shutil.which("strace"):
+        trace = tmp_path / "state/trace"
+        assert runtime.popen([*runtime.command, "ps", "-a"], under=[strace, "-fe", "flock", "-o", trace]).end().code == 0
+        assert "flock(" not in trace.read_text()
