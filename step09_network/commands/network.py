@@ -78,7 +78,7 @@ def connect(
     found = records.get(reference)
     if process.send(found.state, 0):
         raise ContainerError(f"{found.name}: it is not running")
-    if "host" in found.config["networks"]:
+    if "host" in found.config.get("networks", []):
         raise ContainerError(f"{found.name}: it runs on the host's own network, which gets no cables from us")
     with networks.namespace_of(found.state["pid"]) as namespace:
         networks.connect(name, found.id, found.name, namespace, ip)

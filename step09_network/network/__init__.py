@@ -59,7 +59,7 @@ def create(name: str, subnet: str = "", kind: str = "bridge") -> Network:
         try:
             maker.create(network)
         except BaseException:
-            with suppress(ContainerError):  # which one is enough
+            with suppress(ContainerError, OSError):  # which one is enough
                 maker.delete(network)
             model.path(name).unlink()
             raise

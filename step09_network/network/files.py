@@ -86,6 +86,6 @@ def write_hosts(directory: Path, networks: list[Network]) -> None:
 
 def rewrite(path: Path, text: str) -> None:
     """Put a new text into a file, which stays the same file; a reader meets no empty one."""
-    with open(os.open(path, os.O_WRONLY | os.O_NOFOLLOW), "wb", buffering=0) as file:
+    with open(path, "r+b", buffering=0) as file:
         file.write(os.fsencode(text))
         file.truncate()

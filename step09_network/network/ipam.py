@@ -7,6 +7,7 @@ address; what no endpoint has is free. So no two records can disagree.
 import os
 import re
 import sys
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network
 
 from ..lib.errors import ContainerError
@@ -71,7 +72,11 @@ def hosts_in_use() -> list[IPv4Network]:
             address = line.split()[2].partition(":")[0].removeprefix("0000000000000000FFFF0000")  # IPv4 inside IPv6
             if len(address) == 8:
                 found.add(str(IPv4Address(int(address, 16).to_bytes(4, sys.byteorder))))
-    return [IPv4Network(host) for host in found if max(map(int, host.split("."))) < 256]
+    hosts = []
+    for text in found:
+        with suppress(ValueError):  # what looks like an address need not be one: 1.2.3.400, 010.0.0.1
+            hosts.append(IPv4Network(text))
+    return hosts
 
 
 def free_subnet(used: list[IPv4Network]) -> IPv4Network:

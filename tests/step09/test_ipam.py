@@ -132,6 +132,14 @@ def test_a_subnet_is_chosen_that_nobody_uses(net: Net, fresh: Fresh) -> None:
     assert "--subnet" in net.refused("network", "create", "four")
 
 
+def test_what_looks_like_an_address_and_is_none(net: Net, tmp_path: Path) -> None:
+    """In files that are searched for addresses of hosts."""
+    (tmp_path / "hosts").write_text("127.0.0.1 localhost\n010.0.0.1 octal\n1.2.3.400 version\n172.16.1.1 router\n")
+    hide = f'mount --bind {tmp_path}/hosts /etc/hosts; exec "$@"'
+    assert net.call("network", "create", "lab", under=("unshare", "--mount", "sh", "-c", hide, "sh")).code == 0
+    assert json.loads(net.ok("network", "inspect", "lab"))[0]["IPAM"]["Config"][0]["Subnet"] == "172.17.0.0/16"
+
+
 @pytest.mark.parametrize("how", ["name server", "connection", "gateway"])
 def test_a_subnet_covers_nothing_that_the_host_needs(net: Net, tmp_path: Path, how: str) -> None:
     """Though only the default route leads there: its name server, who is connected with it, a router."""

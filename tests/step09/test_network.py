@@ -142,6 +142,20 @@ def test_a_network_after_none(net: Net) -> None:
     assert lab["Containers"] == {}
 
 
+def test_a_container_of_step_8(net: Net) -> None:
+    """Its record says nothing of networks; it can come to one, and leave it."""
+    container = net.sleeping("aa", "--network", "none")
+    record = net.networks().parent / "containers" / container / "config.json"
+    noted = json.loads(record.read_text())
+    record.write_text(json.dumps({key: noted[key] for key in noted if key not in ("networks", "ip", "ports")}))
+    net.ok("network", "create", "lab")
+    net.ok("network", "connect", "lab", "aa")
+    assert "172.16.0.2" in net.inside("aa", "ip -4 -o addr")
+    assert "aa" in net.ok("ps", "--filter", "network=lab") and addresses(net, "aa") == {"lab": "172.16.0.2"}
+    net.ok("network", "disconnect", "lab", "aa")
+    net.ok("rm", "-f", "aa")
+
+
 # ---- several containers, several networks ----------------------------------------------------------------------------
 
 
@@ -355,6 +369,17 @@ def test_networks_that_cannot_be(net: Net) -> None:
         assert "network" in net.refused("network", "create", "--", name)
     assert "bridge" in net.refused("network", "create", "x", "--driver", "macvlan")
     assert net.ok("network", "ls", "-q").count("\n") == 0
+
+
+@pytest.mark.parametrize("place", ["/proc/sys", "/proc/sys/net/ipv4/ip_forward"])
+def test_a_network_that_cannot_be_finished(net: Net, place: str) -> None:
+    """What the kernel refuses at the end, as in a container of Docker's, is undone from the beginning."""
+    script = f'mount --bind {place} {place}; mount -o remount,bind,ro {place}; exec "$@"'
+    assert place in net.refused("network", "create", "lab", under=("unshare", "--mount", "sh", "-c", script, "sh"))
+    assert net.links() == set() and net.ok("network", "ls", "-q") == ""
+    assert net.call("network", "create", "lab").code == 0
+    net.ok("network", "rm", "lab")
+    assert net.rules() == ""
 
 
 def test_the_library_for_rules_is_missing(net: Net) -> None:
