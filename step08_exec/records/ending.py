@@ -57,8 +57,7 @@ def remove(record: Record, force: bool) -> None:
                 raise ContainerError(f"{record.name}: it is running: stop it first, or give -f to kill it")
             time.sleep(0.01)
         repair(record.directory)  # if its monitor was killed
-        with linux.locked(record.directory):  # until `commit` has read it
-            discard(record.directory)
+        discard(record.directory)
 
 
 def parse_signal(text: str) -> int:
