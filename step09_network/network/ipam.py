@@ -7,7 +7,6 @@ address; what no endpoint has is free. So no two records can disagree.
 import os
 import re
 import sys
-from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network
 
 from ..lib.errors import ContainerError
@@ -66,17 +65,14 @@ def hosts_in_use() -> list[IPv4Network]:
     """
     texts = [read_file(path) for path in ("/etc/resolv.conf", RESOLVED, "/etc/hosts", "/proc/mounts")]
     texts += [value for name, value in os.environ.items() if name.lower().endswith("_proxy")]
-    found = {*re.findall(r"\b(?:\d{1,3}\.){3}\d{1,3}\b", "\n".join(texts))}
+    written = re.findall(r"\b(?:\d{1,3}\.){3}\d{1,3}\b", "\n".join(texts))
+    found = {tuple(map(int, host.split("."))) for host in written}
     for table in ("tcp", "udp", "tcp6", "udp6"):
         for line in read_file(f"/proc/net/{table}").splitlines()[1:]:
             address = line.split()[2].partition(":")[0].removeprefix("0000000000000000FFFF0000")  # IPv4 inside IPv6
             if len(address) == 8:
-                found.add(str(IPv4Address(int(address, 16).to_bytes(4, sys.byteorder))))
-    hosts = []
-    for text in found:
-        with suppress(ValueError):  # what looks like an address need not be one: 1.2.3.400, 010.0.0.1
-            hosts.append(IPv4Network(text))
-    return hosts
+                found.add(tuple(int(address, 16).to_bytes(4, sys.byteorder)))
+    return [IPv4Network(bytes(host)) for host in found if max(host) < 256]
 
 
 def free_subnet(used: list[IPv4Network]) -> IPv4Network:

@@ -194,6 +194,26 @@ def test_lines_of_the_containers_own_in_hosts(net: Net, fresh: Fresh) -> None:
     assert sorted(lines(net.inside("aa", "cat /etc/hosts"))) == sorted(lines(before))
 
 
+def test_too_large_a_hosts_file(net: Net) -> None:
+    """A container may write there what it likes; the runtime does not read without end, and leaves it as it is."""
+    net.ok("network", "create", "one")
+    net.sleeping("aa", "--network", "one")
+    net.inside("aa", "head -c 2000000 /dev/zero >> /etc/hosts")
+    before = net.inside("aa", "md5sum /etc/hosts")
+    net.sleeping("bb", "--network", "one")
+    assert net.inside("aa", "md5sum /etc/hosts") == before
+    assert "\taa " in net.inside("bb", "cat /etc/hosts")
+
+
+def test_files_of_the_users_own_in_etc(net: Net, tmp_path: Path, fresh: Fresh) -> None:
+    """They go before ours; and ours can be read by every user, whatever the umask."""
+    own, word, on = tmp_path / "own", fresh.word(), ["--network", "bridge"]
+    own.write_text(word)
+    assert net.output("cat", "/etc/hosts", options=[*on, "-v", f"{own}:/etc/hosts"]) == word
+    script = "cat /etc/hosts /etc/hostname /etc/resolv.conf > /dev/null; echo read"
+    assert net.output("sh", "-c", script, options=[*on, "-u", "1000"], umask=0o077) == "read"
+
+
 def test_networks_do_not_reach_each_other(net: Net) -> None:
     for name in ("one", "two"):
         net.ok("network", "create", name)
