@@ -99,7 +99,7 @@ def make_devices() -> None:
 
 def bind_file(source: str, target: str) -> None:
     """Make the file `source` appear as `target`, which is made empty to be mounted upon."""
-    os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644))
+    os.close(os.open(target, os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644))
     linux.mount(source, target, None, MS.MS_BIND)
 
 
