@@ -94,7 +94,7 @@ def test_what_else_is_refused_at_once(runtime: Runtime) -> None:
         runtime.refusal(runtime.popen(words).end())
         for option in ("-t", "-i"):
             assert "-d" in runtime.refusal(runtime.popen(runtime.words(["true"], ["-d", option])).end())
-    for name in ("..", ".x", "-x", "a/b", "../../a", "a b", "é"):
+    for name in ("..", ".x", "-x", "a/b", "../../a", "a b", "é", *([] if runtime.podman else ["x", "x" * 129])):
         runtime.refusal(runtime.popen(runtime.words(["true"], [f"--name={name}"])).end())
     assert rows(runtime, "-a") == {}
 
@@ -239,7 +239,9 @@ def test_what_a_container_that_has_ended_still_uses(runtime: Runtime, fresh: Fre
     word = fresh.word()
     container = runtime.detach("sh", "-c", f"echo {word} > /file", options=["-v", "held:/data"])
     runtime.says("wait", container)
-    runtime.says("commit", "-q", container, "made-of-it")
+    committed = runtime.call("commit", "-q", container, "made-of-it")
+    assert committed.code == 0
+    assert committed.err == b"" or runtime.podman, "nothing had to be paused"
     image, runtime.image = runtime.image, "made-of-it"
     assert runtime.output("cat", "/file") == word
     runtime.image = image
