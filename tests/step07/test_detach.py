@@ -174,6 +174,7 @@ def test_it_costs_little(runtime: Runtime) -> None:
         share = re.search(r"^Pss: +(\d+) kB", Path(f"/proc/{monitor.pid}/smaps_rollup").read_text(), re.MULTILINE)
         assert share and int(share[1]) < 8192
     assert os.readlink(f"/proc/{monitor.pid}/cwd") == "/"
+    assert open_files(monitor.pid).count("pipe:") == 2, "its ends, and not the container's"
     assert os.getsid(monitor.pid) == monitor.pid, "out of reach of its caller's terminal"
 
 
@@ -388,6 +389,20 @@ def test_a_start_that_is_killed_at_any_moment(runtime: Runtime) -> None:
             runtime.says("rm", "-f", "struck")
         nothing_kept(runtime)
     runtime.sweep()
+
+
+@OURS
+def test_a_monitor_that_is_killed_at_the_start(runtime: Runtime) -> None:
+    """The caller does not print an id as if all were well."""
+    started = runtime.popen(runtime.words(["sleep", "60"], ["-d"], keep=True))
+    own: list[host.Process] = []
+    while not own:
+        own = [process for process in host.descendants() if process.parent == started.pid]
+    own[0].signal(signal.SIGKILL)
+    result = started.end()
+    assert "killed" in runtime.refusal(result) and result.out == b""
+    runtime.sweep()
+    nothing_kept(runtime)
 
 
 def settled() -> bool:
