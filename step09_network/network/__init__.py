@@ -168,10 +168,9 @@ def lead_ports(container: str) -> None:
     for network in networks if ports else []:
         endpoint = network.endpoints[container]
         wanted = ports if network is networks[0] else []
-        if endpoint.ports != wanted:
-            network.endpoints[container] = replace(endpoint, ports=wanted)
-            network.save()
-            driver(network.driver).publish(network, ports)
+        network.endpoints[container] = replace(endpoint, ports=wanted)
+        network.save()
+        driver(network.driver).publish(network, ports)
 
 
 def published(container: str) -> list[PortMapping]:

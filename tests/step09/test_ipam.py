@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -165,19 +166,39 @@ def test_a_subnet_covers_nothing_that_the_host_needs(net: Net, tmp_path: Path, h
     assert json.loads(net.ok("network", "inspect", "lab"))[0]["IPAM"]["Config"][0]["Subnet"] == "172.17.0.0/16"
 
 
-def test_leases_of_the_dead_are_swept(net: Net) -> None:
-    """Though no command has looked at the network since: the next to ask for an address does."""
-    net.ok("network", "create", "lab", "--subnet", "10.7.0.0/30")
+def struck(net: Net) -> Path:
+    """A container on `lab` whose runtime is killed by SIGKILL. Its record."""
     started = net.start("sh", "-c", "echo ready; sleep 1000", options=["--network", "lab"])
     assert started.line() == "ready"
-    assert "no address" in net.refused("run", "--rm", "--network", "lab", "test", "true")
+    (container,) = leases(net)["10.7.0.0/30"].values()
     started.kill()
     started.wait()
     host.wait_until(lambda: not host.contained(), "the container ends")
-    assert list(leases(net)) == ["10.7.0.0/30"]
+    return net.networks().parent / "containers" / container
+
+
+def test_leases_of_the_dead_are_swept(net: Net) -> None:
+    """Though no command has looked at the network since: the next to ask for an address does, and `network rm`."""
+    net.ok("network", "create", "lab", "--subnet", "10.7.0.0/30")
+    net.sleeping("aa", "--network", "lab")
+    assert "no address" in net.refused("run", "--rm", "--network", "lab", "test", "true")
+    net.ok("rm", "-f", "aa")
+    struck(net)
+    assert list(leases(net)["10.7.0.0/30"]) == ["10.7.0.2"]
     assert address(net) == "10.7.0.2/30"
     assert leases(net) == {"10.7.0.0/30": {}}
+    struck(net)
     net.ok("network", "rm", "lab")
+
+
+def test_leases_of_records_that_are_gone(net: Net) -> None:
+    """Somebody has removed the directory of a damaged record, as he was told to."""
+    net.ok("network", "create", "lab", "--subnet", "10.7.0.0/30")
+    shutil.rmtree(struck(net))
+    net.ok("network", "rm", "lab")
+    net.ok("network", "create", "lab", "--subnet", "10.7.0.0/30")
+    shutil.rmtree(struck(net))
+    assert address(net) == "10.7.0.2/30"
 
 
 @pytest.mark.timeout(300)
