@@ -85,8 +85,6 @@ def join(config: Config, target: int, cgroup: Cgroup, channel: socket.socket) ->
     try:
         linux.setns(target, namespaces.flags(config.network))
         pid = linux.clone(CLONE.CLONE_PARENT, cgroup.birthplace)
-    except ProcessLookupError:
-        raise ContainerError(f"{config.name}: it has just ended") from None
     except OSError as error:
         raise ContainerError(f"it cannot be joined, perhaps it has just ended: {sentence(error)}") from None
     if pid == 0:

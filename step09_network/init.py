@@ -83,7 +83,6 @@ def connect_streams(config: Config, channel: socket.socket) -> None:
         os.close(master)
     elif not config.interactive:
         null = os.open("/dev/null", os.O_RDONLY | os.O_NONBLOCK)  # a running container may have put a FIFO there
-        os.set_blocking(null, True)
         if os.fstat(null).st_rdev != os.makedev(1, 3):  # or a link, say to /proc/self/exe: still the host's Python
             null, _ = os.pipe()  # as empty as the true one, once exec has closed the other end
         os.dup2(null, 0)
