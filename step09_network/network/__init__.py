@@ -165,7 +165,7 @@ def lead_ports(container: str) -> None:
     """
     ports = files.ports_of(store.folder("containers") / container)
     networks = sorted(networks_of(container), key=lambda network: network.endpoints[container].number)
-    for network in networks if ports else []:
+    for network in networks:
         endpoint = network.endpoints[container]
         wanted = ports if network is networks[0] else []
         network.endpoints[container] = replace(endpoint, ports=wanted)

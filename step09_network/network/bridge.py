@@ -212,7 +212,7 @@ def forward(network: Network, chains: dict[nft.Place, str]) -> None:
     for place, policy in chains.items():
         family, table, chain = place
         # By its policy, as Docker's and ufw's, or by its last rule, as firewalld's.
-        if table.startswith("br-") or not (policy == "drop" or any(map(nft.refuses_all, nft.rules(place)[-1:]))):
+        if policy != "drop" and not any(map(nft.refuses_all, nft.rules(place)[-1:])):
             continue
         if place == OF_IPTABLES:
             let_through(network)
@@ -235,10 +235,9 @@ def warn_of_iptables(network: Network) -> None:
 
 def let_through(network: Network) -> None:
     """Put two rules before those of iptables."""
-    bridge, before = bridge_of(network), deletions(network)
-    if len(before) != 2:
-        rule = f'insert rule {" ".join(OF_IPTABLES)} %s "{bridge}" accept comment "mydocker {bridge}"'
-        nft.run("\n".join([*before, rule % "iifname", rule % "oifname"]))
+    bridge = bridge_of(network)
+    rule = f'insert rule {" ".join(OF_IPTABLES)} %s "{bridge}" accept comment "mydocker {bridge}"'
+    nft.run("\n".join([*deletions(network), rule % "iifname", rule % "oifname"]))
 
 
 def deletions(network: Network) -> list[str]:
@@ -257,4 +256,4 @@ def used_subnets() -> list[IPv4Network]:
     found = [IPv4Network((route[RTA_DST], length)) for length, route in routes if RTA_DST in route]
     found += [IPv4Network(route[RTA_GATEWAY]) for _, route in routes if RTA_GATEWAY in route]
     # What is wider than any subnet is a default route in two halves, as VPNs set them.
-    return [subnet for subnet in found if subnet.prefixlen >= 8 and not subnet.is_loopback]
+    return [subnet for subnet in found if subnet.prefixlen >= 8]

@@ -3,7 +3,9 @@
 All of it happens on a host of the test's own: see hostnet.py.
 """
 
+import fcntl
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -76,6 +78,10 @@ def test_forwarding_is_switched_on_as_needed(net: Net) -> None:
     assert net.host.sh(switch) == "1\n"
     net.ok("network", "rm", two.text[:8])
     assert net.host.sh(switch) == "0\n"
+    net.call("network", "create", "three")
+    net.host.sh("nft flush ruleset")
+    net.ok("network", "rm", "three")
+    assert net.host.sh(switch) == "0\n"
 
 
 @pytest.mark.parametrize(
@@ -104,7 +110,9 @@ def test_resolv_conf(net: Net, tmp_path: Path, text: str, real: str, expected: s
         result = net.call("run", "--rm", name, "cat", "/etc/resolv.conf", under=under)
         assert result.out.decode("latin-1") == expected
         assert (b"name server" in result.err) == (expected == ""), "nobody is left without a word"
-    assert net.call("run", "--rm", "--network", "none", "test", "cat", "/etc/resolv.conf", under=under).out == b""
+    for network, seen in (("none", ""), ("host", text)):
+        words = ["run", "--rm", "--network", network, "test", "cat", "/etc/resolv.conf"]
+        assert net.call(*words, under=under).out.decode("latin-1") == seen
 
 
 @pytest.mark.step(8, until=8)
@@ -118,6 +126,7 @@ def test_none_and_host(net: Net, fresh: Fresh) -> None:
     net.host.sh(f"ip addr add {address}/32 dev world")
     assert "eth0" not in net.output("ip", "-o", "link", options=["--network", "none"])
     assert address in net.output("ip", "-o", "addr", options=["--network", "host"])
+    assert net.output("cat", "/etc/hosts", options=["--network", "host"]) == Path("/etc/hosts").read_text().rstrip("\n")
     assert net.links() == set(), "neither needs a bridge"
     net.sleeping("hosted", "--network", "host")
     assert HERE in net.inside("hosted", "ip -o addr")
@@ -129,6 +138,17 @@ def test_none_and_host(net: Net, fresh: Fresh) -> None:
         assert warned.code == 0 and warned.err.count(b"\n") == 1 and b"-p" in warned.err, warned.err
     assert "nonesuch" in net.refused("run", "--network", "nonesuch", "test", "true")
     assert len(net.ok("ps", "-aq").split()) == 1, "nothing was begun"
+
+
+def test_who_is_on_no_network_waits_for_nobody(net: Net) -> None:
+    """Neither at the start nor at the end, while another command changes networks."""
+    net.ok("network", "create", "lab")
+    held = os.open(net.networks(), os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    try:
+        assert net.output("echo", "hi", options=["--network", "none"]) == "hi"
+    finally:
+        os.close(held)
 
 
 def test_a_network_after_none(net: Net) -> None:
@@ -165,6 +185,8 @@ def test_names_come_and_go(net: Net, fresh: Fresh) -> None:
     net.sleeping("aa", "--network", "one")
     net.httpd("bb", "--network", "one")
     assert "172.16.0.3" in net.inside("aa", "ping -c 1 -w 5 bb")
+    names = [line[1:-3] for line in lines(net.inside("aa", "cat /etc/hosts")) if "#" in line]
+    assert [len(each) for each in names] == [len({*each}) for each in names] == [2, 2], "its own name once, too"
     assert "PING aa" in net.inside("bb", "ping -c 1 -w 5 aa")
     fetch = "printf 'GET /hostname HTTP/1.0\\r\\n\\r\\n' | nc -w 5 bb 80 | tail -n 1"
     assert net.inside("aa", fetch) == net.inside("bb", "cat /etc/hostname")
@@ -173,7 +195,9 @@ def test_names_come_and_go(net: Net, fresh: Fresh) -> None:
     net.sleeping("bb", "--network", "one", "--ip", f"172.16.0.{last}")
     assert f"(172.16.0.{last})" in net.inside("aa", "ping -c 1 -w 5 bb")
     net.sleeping("cc")
+    before = net.inside("cc", "stat -c %y /etc/hosts")
     net.sleeping("dd")
+    assert net.inside("cc", "stat -c %y /etc/hosts") == before
     assert "dd" not in net.inside("cc", "cat /etc/hosts").split(), "Docker's network `bridge` has no names"
 
 
@@ -210,7 +234,7 @@ def test_files_of_the_users_own_in_etc(net: Net, tmp_path: Path, fresh: Fresh) -
     own, word, on = tmp_path / "own", fresh.word(), ["--network", "bridge"]
     own.write_text(word)
     assert net.output("cat", "/etc/hosts", options=[*on, "-v", f"{own}:/etc/hosts"]) == word
-    script = "cat /etc/hosts /etc/hostname /etc/resolv.conf > /dev/null; echo read"
+    script = "cat /etc/hosts /etc/hostname /etc/resolv.conf > /dev/null && echo read"
     assert net.output("sh", "-c", script, options=[*on, "-u", "1000"], umask=0o077) == "read"
 
 
@@ -250,6 +274,7 @@ def test_on_several_networks(net: Net, fresh: Fresh) -> None:
     net.ok("network", "disconnect", "one", "both")
     assert way_out() == "172.17.0.1"
     assert addresses(net, "both") == {"two": ip}
+    assert re.findall("# on (.*)", net.inside("both", "cat /etc/hosts"))[0] == "two"
     net.ok("network", "connect", "one", "both")
     assert way_out() == "172.16.0.1"
     assert {*re.findall(r"eth\d", net.inside("both", "ip -o addr"))} == {"eth0", "eth1"}
@@ -301,10 +326,11 @@ def test_ports_follow_their_container(net: Net) -> None:
         ("disconnect", "two", True),
         ("disconnect", "one", False),
         ("connect", "two", True),
+        ("connect", "one", True),
     ):
         net.ok("network", command, network, "aa")
         assert answers() == open_then, (command, network)
-    assert net.rules().count("dnat to") == 2
+    assert net.rules().count("dnat to") == net.rules().count("dnat to 172.17.0.2") == 2, "to eth0"
 
 
 def test_ordinary_users_may_ping_and_serve(runtime: Runtime, tmp_path: Path) -> None:
@@ -477,6 +503,29 @@ def test_the_runtime_is_killed_at_any_call(net: Net, tmp_path: Path) -> None:
         assert net.links() == set() and net.rules() == "", point
         assert [path.name for path in net.networks().iterdir()] == [], point
         assert rules.count("masquerade") == 3 and rules.count(" drop\n") == 3, point
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("command", "call"), [("connect", "sendmsg"), ("disconnect", "sendto")])
+def test_a_change_that_is_killed(net: Net, command: str, call: str) -> None:
+    """What is shown of the ports is true as soon as somebody uses the network; and the end gives them back."""
+    try:
+        words = [strace.program(), "-f", "-qq", "-o", "/dev/null", "-e"]
+    except Missing as missing:
+        pytest.skip(str(missing))
+    net.ok("network", "create", "one")
+    for count in range(1, 5):
+        net.httpd("aa", "--network", "one", "-p", "8080:80")
+        if command == "connect":
+            net.ok("network", "disconnect", "one", "aa")
+        net.call("network", command, "one", "aa", under=[*words, f"inject={call}:signal=KILL:when={count}"])
+        assert net.output("true", options=["--network", "one"]) == ""
+        if command == "disconnect":
+            net.call("network", command, "one", "aa")  # once more: it is on record until all is done
+        answers = b"200 OK" in net.host.ask("127.0.0.1", 8080, b"GET /hostname HTTP/1.0\r\n\r\n", 0.5)
+        assert answers == ("8080" in net.ok("ps")), count
+        net.ok("rm", "-f", "aa")
+        assert "dnat to" not in net.rules(), count
 
 
 @pytest.mark.parametrize("broken", ["one", "two"])
