@@ -211,8 +211,8 @@ def forward(network: Network, chains: dict[nft.Place, str]) -> None:
         nft.run(ONLY_BRIDGES)  # somebody has flushed all rules
     for place, policy in chains.items():
         family, table, chain = place
-        # By its policy, as Docker's and ufw's, or by its last rule, as firewalld's.
-        if policy != "drop" and not any(map(nft.refuses_all, nft.rules(place)[-1:])):
+        # By its policy, as Docker's and ufw's, or by a rule, as firewalld's.
+        if policy != "drop" and not any(map(nft.refuses_all, nft.rules(place))):
             continue
         if place == OF_IPTABLES:
             let_through(network)

@@ -142,10 +142,11 @@ def test_what_looks_like_an_address_and_is_none(net: Net, tmp_path: Path) -> Non
     assert json.loads(net.ok("network", "inspect", "lab"))[0]["IPAM"]["Config"][0]["Subnet"] == "172.17.0.0/16"
 
 
-@pytest.mark.parametrize("how", ["name server", "connection", "gateway"])
+@pytest.mark.parametrize("how", ["name server", "connection", "connection by IPv6", "gateway", "proxy"])
 def test_a_subnet_covers_nothing_that_the_host_needs(net: Net, tmp_path: Path, how: str) -> None:
     """Though only the default route leads there: its name server, who is connected with it, a router."""
     under: tuple[str, ...] = ()
+    env = {"https_proxy": "http://me@172.16.200.1:3128/"} if how == "proxy" else {}
     net.other.sh("ip addr add 172.16.200.1/32 dev eth0")
     with contextlib.ExitStack() as ends:
         if how == "name server":
@@ -158,12 +159,12 @@ def test_a_subnet_covers_nothing_that_the_host_needs(net: Net, tmp_path: Path, h
                 f'mount --bind {tmp_path}/resolv.conf /etc/resolv.conf; exec "$@"',
                 "sh",
             )
-        elif how == "connection":
+        elif how.startswith("connection"):
             ends.enter_context(net.other.listen(22))
-            ends.enter_context(net.host.connect("172.16.200.1", 22))
-        else:
+            ends.enter_context(net.host.connect("172.16.200.1" if how == "connection" else "::ffff:172.16.200.1", 22))
+        elif how == "gateway":
             net.host.sh("ip route add 198.51.100.0/24 via 172.16.200.1 dev world onlink")
-        assert net.call("network", "create", "lab", under=under).code == 0
+        assert net.call("network", "create", "lab", under=under, env=env).code == 0
     assert json.loads(net.ok("network", "inspect", "lab"))[0]["IPAM"]["Config"][0]["Subnet"] == "172.17.0.0/16"
 
 

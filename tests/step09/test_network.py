@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -149,6 +150,21 @@ def test_who_is_on_no_network_waits_for_nobody(net: Net) -> None:
         assert net.output("echo", "hi", options=["--network", "none"]) == "hi"
     finally:
         os.close(held)
+
+
+def test_a_monitor_that_is_killed_before_there_is_a_network(net: Net) -> None:
+    """The command is not begun without one."""
+    net.ok("network", "create", "lab")
+    held = os.open(net.networks(), os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    words = [*net.runtime.command, "run", "-d", "--network", "lab", "test", "sleep", "1000"]
+    started = net.runtime.popen(words, under=net.under)
+    host.wait_until(host.contained, "it waits for its network")
+    parent = host.init().parent
+    next(one for one in host.descendants() if one.pid == parent).signal(signal.SIGKILL)
+    os.close(held)
+    assert "killed" in net.runtime.refusal(started.end())
+    host.wait_until(lambda: not host.contained(), "it ends too")
 
 
 def test_a_network_after_none(net: Net) -> None:
@@ -564,6 +580,8 @@ def test_somebody_flushes_all_rules_and_deletes_the_bridge(net: Net) -> None:
     net.host.sh(f"nft flush ruleset; ip link delete {bridge}")
     assert net.output("true") == ""
     assert sorted(net.rules().split("table ")) == sorted(before.split("table "))
+    net.host.sh(f"ip link set {bridge} down")
+    assert net.output("true") == ""
     assert b"200 OK" in net.host.ask("127.0.0.1", 8080, b"GET /hostname HTTP/1.0\r\n\r\n")
 
 
@@ -594,6 +612,11 @@ table ip filter {
         return
     }
 }
+table ip6 filter {
+    chain FORWARD {
+        type filter hook forward priority 0; policy drop;
+    }
+}
 """
 
 
@@ -607,7 +630,8 @@ def test_where_docker_drops_what_is_forwarded(net: Net, tmp_path: Path) -> None:
     """Ours still works; two rules stand before the others as long as the network does, the others stay as they are."""
     before = load(net, tmp_path, DOCKERS)
     for _ in range(2):
-        assert "0% packet loss" in net.output("ping", "-c", "1", "-w", "5", THERE)
+        words = ["run", "--rm", "test", "ping", "-c", "1", "-w", "5", THERE]
+        assert "0% packet loss" in net.ok(*words), "and nothing is said, of IPv6 neither"
     assert net.rules().count('comment "mydocker br-') == 2
     kept = [line for line in net.rules().splitlines() if "mydocker br-" not in line]
     assert "\n".join(kept).startswith(before.rstrip()), "untouched, in their order"
