@@ -51,7 +51,7 @@ def parse_subnet(text: str) -> IPv4Network:
         subnet = IPv4Network(text, strict=False)
     except ValueError:
         raise ContainerError(f"--subnet {text!r}: an IPv4 subnet such as 172.20.0.0/16") from None
-    if "/" not in text or not 8 <= subnet.prefixlen <= 30:
+    if not 8 <= subnet.prefixlen <= 30:
         raise ContainerError(f"--subnet {text!r}: with the length of its prefix, from /8 to /30")
     if not text.startswith(f"{subnet.network_address}/"):
         raise ContainerError(f"--subnet {text!r}: that is an address in a subnet; the subnet is {subnet}")

@@ -398,13 +398,15 @@ def test_networks_are_listed_shown_and_removed(net: Net, fresh: Fresh) -> None:
     id = net.ok("network", "create", name, "--subnet", f"{ten}.0/24", "--driver", "bridge")
     assert lines(net.ok("network", "ls"))[1:] == [[id, name, "bridge", f"{ten}.0/24"]]
     assert net.ok("network", "ls", "-q") == id
+    assert net.call("run", "--name", "bb", "--network", name, "test", "true").code == 0
+    assert "bb" in net.ok("ps", "-a", "--filter", f"network={name}"), "though it has ended"
     container = net.sleeping("aa", "--network", name)
     (shown,) = json.loads(net.ok("network", "inspect", name))
     assert shown["IPAM"]["Config"] == [{"Subnet": f"{ten}.0/24", "Gateway": f"{ten}.1"}]
     assert shown["Containers"][container]["IPv4Address"] == f"{ten}.2/24"
     assert shown["Containers"][container]["MacAddress"] in net.inside("aa", "ip link show eth0")
-    result = net.call("network", "rm", "nonesuch", name)
-    assert result.code == 1 and b"nonesuch" in result.err and b"on it: aa" in result.err
+    result = net.call("network", "rm", "nonesuch", "", name)
+    assert result.code == 1 and all(part in result.err for part in (b"nonesuch", b"'': no such", b"on it: aa"))
     net.ok("rm", "-f", "aa")
     assert net.ok("network", "rm", name) == name
     assert net.links() == set() and net.rules() == ""

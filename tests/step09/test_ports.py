@@ -186,6 +186,8 @@ def test_a_port_that_is_taken(net: Net) -> None:
             assert port.split(":")[-2] in said and who in said, (port, said)
     assert "twice" in net.refused("run", "-p", "8084:80", "-p", "8084:81", "test", "true")
     assert net.call("run", "--rm", "-p", "8082:80/udp", "-p", "8081:80", "-p", "8081:80/udp", "test", "true").code == 0
+    apart = ["-p", f"{LOOPBACK}:8084:80", "-p", f"{HERE}:8084:81"]
+    assert net.call("run", "--rm", *apart, "test", "true").code == 0, "one port of two addresses"
     assert len(net.ok("ps", "-aq").split()) == 1
     assert b"200 OK" in net.host.ask(LOOPBACK, 8080, HELLO)
 
