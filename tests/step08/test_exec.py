@@ -236,6 +236,18 @@ def test_it_ends_with_the_container_and_then_there_is_no_way_in(runtime: Runtime
 
 
 @OURS
+def test_in_the_moment_of_its_end(runtime: Runtime) -> None:
+    """PID 1 is dead, and its monitor (which stands still here) has not noted it."""
+    with background(runtime) as name:
+        init = host.init()
+        (monitor,) = (process for process in host.descendants() if process.pid == init.parent)
+        monitor.signal(signal.SIGSTOP)
+        init.signal(signal.SIGKILL)
+        assert "ended" in runtime.refusal(runtime.call("exec", name, "true"))
+        monitor.signal(signal.SIGCONT)
+
+
+@OURS
 def test_which_container(runtime: Runtime) -> None:
     with background(runtime) as one:
         assert one in runtime.refusal(runtime.call("exec", f"{one}x", "true"))
