@@ -102,7 +102,6 @@ def test_subnets_that_cannot_be(net: Net, fresh: Fresh) -> None:
         "10.7.0.128/25": "lab",
         "10.0.0.0/8": "lab",
         "192.0.2.0/28": "route",
-        "127.9.0.0/16": "route",
         "10.8.0.0": "/8 to /30",
         "10.8.0.0/31": "/8 to /30",
         "10.0.0.0/7": "/8 to /30",
@@ -114,6 +113,10 @@ def test_subnets_that_cannot_be(net: Net, fresh: Fresh) -> None:
         said = net.refused("network", "create", "new", "--subnet", subnet)
         assert subnet in said and why in said
     assert net.ok("network", "ls", "-q").count("\n") == 0
+
+
+def test_the_subnet_of_the_loopback(net: Net) -> None:
+    assert "overlaps with 127.0.0.0/8" in net.refused("network", "create", "lab", "--subnet", "127.9.0.0/16")
 
 
 def test_a_subnet_is_chosen_that_nobody_uses(net: Net, fresh: Fresh) -> None:
