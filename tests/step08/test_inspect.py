@@ -67,7 +67,9 @@ def test_stats(runtime: Runtime, fresh: Fresh) -> None:
         assert 0 < float(cells[busy][4].rstrip("%")) < 100
         assert (cells[busy][5], cells[idle][5]) == ("2", "1")
     assert len(runtime.says("stats", "--no-stream", idle).splitlines()) == 2
-    runtime.refusal(runtime.call("stats", "--no-stream", "no-such"), 1)
+    nothing = runtime.call("stats", "--no-stream", "no-such")
+    runtime.refusal(nothing, 1)
+    assert nothing.out.startswith(b"CONTAINER ID") and nothing.out.count(b"\n") == 1
 
 
 @pytest.mark.ours_alone("a table of ours")
@@ -108,6 +110,8 @@ def test_filters(runtime: Runtime, fresh: Fresh) -> None:
         ("exited=0",): set(),
         (f"ancestor={f'localhost/{image}' if runtime.podman else image}",): {"web-old", "web-new", database},
         ("ancestor=other",): set(),
+        **({} if runtime.podman else {(f"ancestor={image}:latest",): {"web-old", "web-new", database}}),
+        (f"ancestor={described(runtime, first)['Image']}",): {"web-old", "web-new", database},
         ("volume=held",): {"web-old"},
         **({} if runtime.podman else {("volume=/data", "volume=/there"): {"web-old", "web-new"}}),
     }
