@@ -43,9 +43,7 @@ def look_up(name: str, group: str) -> User:
     A number need not be there; then the group is 0 and home is `/`, as in Docker.
     """
     entries = [fields for fields in table("/etc/passwd") if len(fields) >= 6 and fields[2].isdecimal()]
-    entry = next((fields for fields in entries if fields[0] == name), None) or next(
-        (fields for fields in entries if fields[2] == name), None
-    )
+    entry = next((fields for fields in entries if name in (fields[0], fields[2])), None)
     uid = number(entry[2] if entry else name, "user")
     gid = number(entry[3], "group") if entry else 0
     home = (entry[5] if entry else "") or "/"
@@ -68,7 +66,7 @@ def groups() -> list[list[str]]:
 
 def table(path: str) -> list[list[str]]:
     """The fields of a file like passwd(5); none if the image has no such file."""
-    with suppress(FileNotFoundError, NotADirectoryError):
+    with suppress(FileNotFoundError):
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a FIFO would keep us waiting
         try:
             data = os.read(fd, LONGEST_FILE) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
