@@ -125,11 +125,11 @@ def hold(volume: Volume, image: Path) -> int:
 
 
 def fill(data: Path, target: str, image: Path) -> None:
-    """Begin a volume with what the image has at the place where it is going to be, as Docker does."""
+    """Fill a new volume with what the image has at the mount point, as Docker does."""
     from .images import copy, pack
 
     def read(pipe: IO[bytes]) -> None:
-        # The image may have a symbolic link there: so it becomes the root directory of the process that reads.
+        # The image may have a symbolic link there. So this process makes the image its root directory, then reads.
         linux.told("chroot", [image], os.chroot, image)
         linux.chdir("/")
         if os.path.isdir(target):

@@ -138,7 +138,7 @@ def do(what: Callable[[socket.socket], object], channel: socket.socket) -> NoRet
 
 
 def run(work: Callable[[], int], meanwhile: Callable[[], object] = lambda: None) -> int:
-    """Have a worker do `work`, and call `meanwhile` now and then. Returns the number that `work` returns."""
+    """Run `work` in a worker process, and call `meanwhile` now and then. Returns the number that `work` returns."""
     with closing(worker(work)) as child:
         while not select.select([child.channel], [], [], TICK / 1000)[0]:
             meanwhile()
@@ -146,9 +146,9 @@ def run(work: Callable[[], int], meanwhile: Callable[[], object] = lambda: None)
 
 
 def worker(work: Callable[[], int]) -> Child:
-    """Start a child that does `work`, because that confines itself first, or needs powers that the caller lacks.
+    """Start a child process for `work` that confines itself first, or needs privileges that the caller does not have.
 
-    Without root the child is root in a user namespace of its own. It dies with us.
+    Without root the child is root in its own user namespace. It dies with us.
     """
 
     def at_work(_channel: socket.socket) -> int:
@@ -165,9 +165,9 @@ def worker(work: Callable[[], int]) -> Child:
 
 
 def result(worker: Child) -> int:
-    """Wait for the number that a worker's work returns. Raises ContainerError with the reason if it has failed."""
+    """Wait for the number that a worker returns. Raises ContainerError with the reason if the worker fails."""
     if (news := worker.hear()) is None:
-        raise ContainerError("the process at work was killed")
+        raise ContainerError("the worker process was killed")
     return int(news[0])
 
 

@@ -49,7 +49,7 @@ def run(
         list[str] | None,
         typer.Argument(metavar="[COMMAND [ARG]...]", help="Program and arguments.  [default: the image's, or sh]"),
     ] = None,
-    entrypoint: Annotated[str | None, typer.Option(help='The program, instead of the image\'s; "" for none.')] = None,
+    entrypoint: Annotated[str | None, typer.Option(help='Replace the image\'s entrypoint; "" for none.')] = None,
     interactive: Annotated[bool, typer.Option("-i", "--interactive", help="Keep standard input open.")] = False,
     tty: Annotated[bool, typer.Option("-t", "--tty", help="Give the container a terminal.")] = False,
     hostname: Annotated[

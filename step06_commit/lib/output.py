@@ -51,7 +51,7 @@ def rich_table(titles: list[str], rows: list[list[str]]) -> "Table":
 
 
 def ago(then: float) -> str:
-    """How long ago a time (seconds since 1970) was, in its largest unit, as Docker words it."""
+    """Return how long ago a time (seconds since 1970) was, in the largest unit that fits, in Docker's words."""
     seconds = max(0, int(time.time() - then))
     for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
         if count := seconds // length:
@@ -60,7 +60,7 @@ def ago(then: float) -> str:
 
 
 def in_units(size: float) -> str:
-    """Bytes for people, in powers of 1000 as Docker prints them: 4.26MB."""
+    """Return a number of bytes as Docker prints it, in powers of 1000: 4.26MB."""
     for unit in ("B", "kB", "MB"):
         if size < 1000:
             return f"{size:.3g}{unit}"

@@ -13,7 +13,7 @@ from . import catalog
 
 @dataclass(frozen=True)
 class Root:
-    """A root file system. `id` is the image's; a directory of the host's has none."""
+    """A root file system. `id` is the image's id, or "" for a directory of the host."""
 
     id: str
     path: Path
@@ -21,7 +21,7 @@ class Root:
 
 @contextmanager
 def used(reference: str) -> Iterator[Root]:
-    """The root that an image's name or id, or `./DIR` or `/DIR` means. Nobody can remove the image meanwhile."""
+    """Yield the root of an image (its name or id) or of `./DIR` or `/DIR`. A lock keeps the image from removal."""
     if reference.startswith(("/", "./", "../")) or reference in (".", ".."):
         yield Root("", directory(reference))
         return

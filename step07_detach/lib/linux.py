@@ -152,7 +152,7 @@ def pivot_root(new_root: str, put_old: str) -> None:
 
 
 def open_inside(folder: Path, path: str) -> int:
-    """Open a file for reading as if `folder` were the root directory, to links and to `..` too: openat2(2)."""
+    """Open a file for reading as if `folder` were the root directory, for links and `..` too: openat2(2)."""
     top = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     try:
         how = explain.Raw("{flags=O_RDONLY|O_NONBLOCK|O_CLOEXEC, resolve=RESOLVE_IN_ROOT}")

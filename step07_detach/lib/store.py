@@ -47,7 +47,7 @@ def folder(name: str) -> Path:
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds, or an empty dict if there is no such file."""
+    """Return the content of a JSON file, or an empty dict if there is no such file."""
     try:
         value = json.loads(path.read_text())
         if not isinstance(value, dict):
@@ -56,13 +56,13 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise ContainerError(f"{path} is damaged ({error}): mend it by hand, or remove it") from None
+        raise ContainerError(f"{path} is damaged ({error}): correct it by hand, or remove it") from None
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace a JSON file as a whole: a reader sees the old one or the new one, never a half.
+    """Replace a whole JSON file. A reader sees the old content or the new content, never a part.
 
-    The caller holds a lock. So the next writer may overwrite the half that a killed writer has left.
+    The caller holds a lock. So the next writer may overwrite the unfinished file of a killed writer.
     """
     half = path.with_name(f".{path.name}.new")
     try:
@@ -73,10 +73,10 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def only_one(beginning: str, ids: list[str], what: str) -> str | None:
-    """The id that begins so, None if there is none. Raises ContainerError if there are several of `what`."""
+    """Return the id that begins with `beginning`, or None. Raises ContainerError if there are several (of `what`)."""
     matching = sorted(id for id in ids if id.startswith(beginning))
     if len(matching) > 1:
-        raise ContainerError(f"{beginning!r}: several {what} begin so: {', '.join(matching)}")
+        raise ContainerError(f"{beginning!r}: several {what} begin with it: {', '.join(matching)}")
     return matching[0] if matching else None
 
 
@@ -91,14 +91,14 @@ def owned(kind: str, name: str) -> Iterator[Path]:
     try:
         yield parent / name
     finally:
-        fcntl.flock(held, fcntl.LOCK_UN)  # closing would not do: children have inherited the descriptor
+        fcntl.flock(held, fcntl.LOCK_UN)  # close is not enough: children have inherited the descriptor
         os.close(held)
-        with suppress(FileNotFoundError), linux.locked(parent / name):  # once nobody else, as a commit, holds it
+        with suppress(FileNotFoundError), linux.locked(parent / name):  # waits for others, such as commit
             remove(parent / name)
 
 
 def is_held(directory: Path) -> bool:
-    """Whether somebody holds this directory: as the runtime does with a container's."""
+    """Return whether a process holds the lock of this directory. The runtime holds its container's."""
     try:
         with linux.locked(directory, wait=False):
             return False
