@@ -69,7 +69,7 @@ def standing_still(directory: Path) -> Iterator[Path]:
     except (BlockingIOError, FileNotFoundError):
         raise ContainerError(f"{directory.name}: it has just ended, and its files are gone") from None
     try:
-        # Whoever removes the layer holds the lock of `upper`, too.
+        # To remove a layer, a command needs the lock of its `upper` too.
         with linux.locked(directory / "upper", shared=True), freezer.frozen(directory.name) as frozen:
             if not frozen and load(directory).running:
                 complain("no cgroup freezer can pause the container: a file that it writes now may be incomplete")

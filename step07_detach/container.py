@@ -24,18 +24,18 @@ FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signa
 
 
 def run_in_background(config: Config) -> None:
-    """Have a process of its own run the container, one that outlives us. Returns when the container's command runs."""
+    """Start a process that runs the container and outlives us. Returns when the container's command runs."""
 
     def stay(caller: socket.socket) -> None:
-        os.setsid()  # out of reach of the caller's Ctrl-C, and of the end of the caller's session
+        os.setsid()  # the caller's Ctrl-C, and the end of the caller's session, must not reach us
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
-        os.environ["MYDOCKER_ROOT"] = str(store.root())  # a relative path means nothing where the monitor goes
+        os.environ["MYDOCKER_ROOT"] = str(store.root())  # absolute, as the monitor changes its directory
         run(config, caller)
 
     child = start(stay, who="monitor")
     child.go()
     if not child.hear():
-        raise ContainerError("the process that should stay with the container was killed")
+        raise ContainerError("the process that was to stay with the container was killed")
 
 
 def run(config: Config, caller: socket.socket | None = None) -> int:
@@ -53,7 +53,7 @@ def run(config: Config, caller: socket.socket | None = None) -> int:
         child = cleanup.enter_context(closing(start(main, namespaces.flags(), "init", cgroup.birthplace)))
         for end in ends:
             os.close(end)
-        if caller is None:  # the monitor has no guard, which would weigh more than itself
+        if caller is None:  # the monitor has no guard: a guard would need more memory than itself
             cleanup.enter_context(guarded(child.kill, needs=child.pidfd))  # if we are killed, it dies with us
         record.note(directory, **process.identity(child.pid))
         cleanup.enter_context(signals_forwarded(child))

@@ -69,9 +69,9 @@ def run(
     volume: Annotated[
         list[str] | None, typer.Option("-v", "--volume", metavar="SRC:DST[:ro]", help="Show a path or volume at DST.")
     ] = None,
-    detach: Annotated[bool, typer.Option("-d", "--detach", help="Leave it running; print its id.")] = False,
+    detach: Annotated[bool, typer.Option("-d", "--detach", help="Run in the background; print the id.")] = False,
     name: Annotated[str, typer.Option(help="What to call it.  [default: two words]")] = "",
-    remove: Annotated[bool, typer.Option("--rm", help="Forget it, its log and its layer when it ends.")] = False,
+    remove: Annotated[bool, typer.Option("--rm", help="Remove it, its log and its layer when it ends.")] = False,
     tell: Annotated[bool, typer.Option("--explain", help="Show each system call.")] = False,
 ) -> int:
     """Run a command in a new container."""
@@ -81,7 +81,7 @@ def run(
         raise ContainerError("-it needs a terminal as standard input, and this is none: -i alone reads a pipe")
     if detach and (interactive or tty):
         raise ContainerError(
-            "-d and -t or -i: nobody stays who could hold the terminal's other end, or type; leave one out"
+            "-d with -i or -t: in the background, nobody can type or hold the terminal's other end; leave one out"
         )
     environment.check_workdir(workdir)
     own_id = os.urandom(6).hex()  # 12 hexadecimal digits

@@ -22,5 +22,5 @@ class Config:
     user: str
     env: dict[str, str]
     volumes: list[Volume]
-    name: str  # "": two words are drawn
-    remove: bool  # its record, as soon as it ends
+    name: str  # "": two random words
+    remove: bool  # remove the record when the container ends

@@ -80,9 +80,9 @@ def run(
         list[str] | None,
         typer.Option("-p", "--publish", metavar="[IP:]HOST:PORT[/udp]", help="Open a port of the host."),
     ] = None,
-    detach: Annotated[bool, typer.Option("-d", "--detach", help="Leave it running; print its id.")] = False,
+    detach: Annotated[bool, typer.Option("-d", "--detach", help="Run in the background; print the id.")] = False,
     name: Annotated[str, typer.Option(help="What to call it.  [default: two words]")] = "",
-    remove: Annotated[bool, typer.Option("--rm", help="Forget it, its log and its layer when it ends.")] = False,
+    remove: Annotated[bool, typer.Option("--rm", help="Remove it, its log and its layer when it ends.")] = False,
     tell: Annotated[bool, typer.Option("--explain", help="Show each system call.")] = False,
 ) -> int:
     """Run a command in a new container."""
@@ -92,7 +92,7 @@ def run(
         raise ContainerError("-it needs a terminal as standard input, and this is none: -i alone reads a pipe")
     if detach and (interactive or tty):
         raise ContainerError(
-            "-d and -t or -i: nobody stays who could hold the terminal's other end, or type; leave one out"
+            "-d with -i or -t: in the background, nobody can type or hold the terminal's other end; leave one out"
         )
     environment.check_workdir(workdir)
     networks = network or ["none" if namespaces.ROOTLESS else "bridge"]

@@ -23,11 +23,11 @@ class Config:
     user: str
     env: dict[str, str]
     volumes: list[Volume]
-    name: str  # "": two words are drawn
+    name: str  # "": two random words
     networks: list[str]  # their names; or none or host, alone
     ip: str  # on the first of them
     ports: list[PortMapping]
-    remove: bool  # its record, as soon as it ends
+    remove: bool  # remove the record when the container ends
 
     @property
     def network(self) -> str:

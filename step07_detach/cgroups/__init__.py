@@ -161,6 +161,6 @@ def kill_all(directory: Path) -> None:
 
 
 def remove_all(name: str) -> None:
-    """Remove a container's directories, if they are there."""
+    """Remove a container's cgroups, if there are any."""
     for directory in Cgroup(name, find_trees()).directories:
         remove(directory)

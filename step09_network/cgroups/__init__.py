@@ -175,6 +175,6 @@ def existing(name: str) -> Iterator[Cgroup]:
 
 
 def remove_all(name: str) -> None:
-    """Remove a container's directories, if they are there."""
+    """Remove a container's cgroups, if there are any."""
     for directory in Cgroup(name, find_trees()).directories:
         remove(directory)

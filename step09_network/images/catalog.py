@@ -96,7 +96,7 @@ def remove(reference: str) -> list[str]:
     """
     with linux.locked(store.folder("layers")):
         store.sweep(store.folder("layers"))
-    everything()  # and puts the records of killed containers right
+    everything()  # this also repairs the records of killed containers
     with linux.locked(store.folder("images")):
         image = find(reference)
         by_name = ID.fullmatch(reference) is None or f"{reference}:latest" in names()
