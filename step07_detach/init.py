@@ -73,7 +73,7 @@ def connect_streams(config: Config, channel: socket.socket) -> None:
 
 
 def enter(workdir: str) -> None:
-    """Begin in the working directory, which is made if the image lacks it."""
+    """Begin in the working directory. Make it first if the image does not have it."""
     try:
         for folder in (*reversed(Path(workdir).parents), Path(workdir)):
             if not folder.exists():

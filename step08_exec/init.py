@@ -32,11 +32,11 @@ def main(config: Config, directory: Path, cgroup: Cgroup, ends: list[int], chann
 
 
 def become(config: Config, make_workdir: bool) -> NoReturn:
-    """Become the command, in namespaces that are furnished already."""
+    """Become the command, in namespaces that are set up already."""
     user = users.find(config.user)
     enter(config.workdir, make_workdir)
     env = environment(config, user.home)
-    program.refuse_ourselves(program.find(config.command[0], env["PATH"]))  # before we may no longer read it
+    program.refuse_ourselves(program.find(config.command[0], env["PATH"]))  # while we may still read it
     drop_privileges(user, config.tty)
     linux.prctl(PR.PR_SET_PDEATHSIG, signal.SIGKILL, "SIGKILL")  # if the guard is killed with the runtime
     program.execute(config.command, env)
@@ -80,12 +80,12 @@ def connect_streams(config: Config, channel: socket.socket) -> None:
         null = os.open("/dev/null", os.O_RDONLY | os.O_NONBLOCK)  # a running container may have put a FIFO there
         os.set_blocking(null, True)
         if os.fstat(null).st_rdev != os.makedev(1, 3):  # or a link, say to /proc/self/exe: still the host's Python
-            null, _ = os.pipe()  # as empty as the true one, once exec has closed the other end
+            null, _ = os.pipe()  # empty like /dev/null, once exec has closed the other end
         os.dup2(null, 0)
 
 
 def enter(workdir: str, make: bool) -> None:
-    """Begin in the working directory, which is made if the image lacks it and we are to `make` it."""
+    """Begin in the working directory. With `make`, make it first if the image does not have it."""
     try:
         for folder in (*reversed(Path(workdir).parents), Path(workdir)):
             if make and not folder.exists():
@@ -96,13 +96,13 @@ def enter(workdir: str, make: bool) -> None:
 
 
 def drop_privileges(user: users.User, tty: bool) -> None:
-    """Keep of root's powers what a container may have, then be the user. Everything that needs more is done by now."""
+    """Keep only the capabilities that a container may have, then become the user. What needs more comes first."""
     for standard in (0, 1, 2):
-        # The terminal and pipes, so that also /dev/stdout can be opened; but never a file of the caller's.
+        # Then the user can open /dev/stdout too. But change only the terminal and pipes, never a file of the caller.
         if user.uid and (tty or os.readlink(f"/proc/self/fd/{standard}").startswith("pipe:")):
             os.fchown(standard, user.uid, -1)
     capabilities.drop()
-    if not namespaces.ROOTLESS:  # there is no other to become
+    if not namespaces.ROOTLESS:  # else there is no other user
         linux.set_ids(user.uid, user.gid, [user.gid, *user.groups])
 
 

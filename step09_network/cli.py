@@ -39,9 +39,9 @@ def before_each_command() -> None:
 
 Variables = Annotated[
     list[str] | None,
-    typer.Option("-e", "--env", metavar="K=V", help="A variable for the command; K alone: with the value it has here."),
+    typer.Option("-e", "--env", metavar="K=V", help="A variable for the command; K alone takes its value from here."),
 ]
-VariableFiles = Annotated[list[Path] | None, typer.Option("--env-file", metavar="FILE", help="Many, one on a line.")]
+VariableFiles = Annotated[list[Path] | None, typer.Option("--env-file", metavar="FILE", help="Variables, one a line.")]
 
 
 @app.command(context_settings=WORDS_AS_TYPED)

@@ -162,9 +162,9 @@ def kill_all(directory: Path) -> None:
 
 @contextmanager
 def existing(name: str) -> Iterator[Cgroup]:
-    """A running container's cgroup, for one more process, in the trees in which it has one.
+    """Yield a running container's cgroup, for one more process. Trees in which it has no directory are left out.
 
-    Raises FileNotFoundError if it has just gone.
+    Raises FileNotFoundError if the cgroup has just been removed.
     """
     with ExitStack() as cleanup:
         cgroup = Cgroup(name, [tree for tree in find_trees() if (tree.base / name).is_dir()])

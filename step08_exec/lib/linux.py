@@ -28,7 +28,7 @@ AT_FDCWD = -100
 class CLONE(IntFlag):
     """Flags of clone3(2) and unshare(2), in the order strace prints them; most make a namespace new (namespaces(7))."""
 
-    CLONE_PARENT = 0x00008000  # the exception: its parent is the caller's
+    CLONE_PARENT = 0x00008000  # the exception: the child's parent is the caller's parent
     CLONE_NEWNS = 0x00020000
     CLONE_NEWCGROUP = 0x02000000
     CLONE_NEWUTS = 0x04000000
@@ -95,7 +95,7 @@ def clone(flags: CLONE, cgroup: int | None = None) -> int:
     """
     if cgroup is not None:
         flags |= CLONE.CLONE_INTO_CGROUP
-    exit_signal = 0 if flags & CLONE.CLONE_PARENT else signal.SIGCHLD  # with CLONE_PARENT it is as the caller's own
+    exit_signal = 0 if flags & CLONE.CLONE_PARENT else signal.SIGCHLD  # with CLONE_PARENT, it is the caller's own
     # struct clone_args. Zero: pidfd, child_tid, parent_tid; stack, stack_size, tls, set_tid, set_tid_size.
     arguments = struct.pack("=11Q", flags, 0, 0, 0, exit_signal, 0, 0, 0, 0, 0, cgroup or 0)
     ctypes.pythonapi.PyOS_BeforeFork()
@@ -119,7 +119,7 @@ def unshare(flags: CLONE) -> None:
 
 
 def setns(process: int, flags: CLONE) -> None:
-    """setns(2): move the caller to namespaces of the process that a pidfd means, Linux 5.8."""
+    """setns(2): move the caller into namespaces of a process, given by its pidfd (Linux 5.8)."""
     _call("setns", process, flags)
 
 
@@ -188,7 +188,7 @@ def symlink(target: str, path: str) -> None:
 
 
 def set_ids(uid: int, gid: int, groups: list[int]) -> None:
-    """Be another user for good: setgroups(2), setresgid(2), setresuid(2). Last the user: only root may do the rest."""
+    """Become another user: setgroups(2), setresgid(2), setresuid(2). The user is last: only root may do the rest."""
     told("setgroups", [len(groups), groups], os.setgroups, groups)
     told("setresgid", [gid] * 3, os.setresgid, gid, gid, gid)
     told("setresuid", [uid] * 3, os.setresuid, uid, uid, uid)
