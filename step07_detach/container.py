@@ -35,7 +35,7 @@ def run_in_background(config: Config) -> None:
     child = start(stay, who="monitor")
     child.go()
     if not child.hear():
-        raise ContainerError("the process that was to stay with the container was killed")
+        raise ContainerError("the process that stays with the container was killed")
 
 
 def run(config: Config, caller: socket.socket | None = None) -> int:

@@ -73,7 +73,7 @@ def joined(config: Config, target: int, cgroup: Cgroup) -> Child:
         helper.go()
         news = helper.hear()
         if news is None:
-            raise ContainerError("the process that was to join the container was killed")
+            raise ContainerError("the process that joins the container was killed")
         pid = int(news[0])
         return Child(pid, os.pidfd_open(pid), helper.channel.dup())
 

@@ -125,7 +125,7 @@ def run(
 
 
 def check_network(names: list[str], ip: str, publish: list[str]) -> list[PortMapping]:
-    """The ports to publish. Raises ContainerError for what does not go together."""
+    """Return the ports to publish. Raises ContainerError for options that do not go together."""
     published = ports.parse(publish)
     if namespaces.ROOTLESS and names != ["none"]:
         raise ContainerError(f"--network {names[0]}: only root may connect a container to the host's network")
@@ -133,11 +133,11 @@ def check_network(names: list[str], ip: str, publish: list[str]) -> list[PortMap
         raise ContainerError(f"--network {max(names, key=names.count)}: given twice")
     for mode in {*MODES} & {*names}:
         if len(names) > 1:
-            raise ContainerError(f"--network {mode}: leave the other networks out, or this")
+            raise ContainerError(f"--network {mode}: leave out the other networks, or this one")
         if ip:
             raise ContainerError(f"--ip needs a network: with --network {mode} there is none")
         if publish:
-            complain(f"-p is ignored: with --network {mode} there is nothing that ports could lead to")
+            complain(f"-p is ignored: it has no effect with --network {mode}")
             return []
     return published
 

@@ -24,8 +24,8 @@ class Config:
     env: dict[str, str]
     volumes: list[Volume]
     name: str  # "": two random words
-    networks: list[str]  # their names; or none or host, alone
-    ip: str  # on the first of them
+    networks: list[str]  # their names; or only none, or only host
+    ip: str  # on the first network
     ports: list[PortMapping]
     remove: bool  # remove the record when the container ends
 

@@ -37,7 +37,7 @@ def run_in_background(config: Config) -> None:
     child = start(stay, who="monitor")
     child.go()
     if not child.hear():
-        raise ContainerError("the process that was to stay with the container was killed")
+        raise ContainerError("the process that stays with the container was killed")
 
 
 def run(config: Config, caller: socket.socket | None = None) -> int:
@@ -63,7 +63,7 @@ def run(config: Config, caller: socket.socket | None = None) -> int:
         record.note(directory, **process.identity(child.pid))
         namespace = cleanup.enter_context(network.namespace_of(child.pid))
         cleanup.enter_context(signals_forwarded(child))
-        child.go()  # it furnishes the rest while we connect it
+        child.go()  # init sets up the rest while we connect the network
         cleanup.enter_context(network.connected(record.load(directory).name, config, namespace))
         ports.keep(published)
         child.go()

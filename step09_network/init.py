@@ -71,7 +71,7 @@ def set_up(config: Config, directory: Path, channel: socket.socket) -> None:
     connect_streams(config, channel)
     if config.tty:
         rootfs.bind_file(os.ttyname(0), "/dev/console")
-    if channel.recv(16) != b"go":  # the second time: now the network is there
+    if channel.recv(16) != b"go":  # the second "go": now the network is there
         os._exit(125)
 
 

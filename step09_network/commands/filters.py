@@ -26,7 +26,7 @@ def has_volume(record: Record, value: str) -> bool:
 
 
 def is_on_network(record: Record, value: str) -> bool:
-    """The value is a network's name or id. A container that has ended is found by the networks it began on."""
+    """The value is a network's name or id. For a container that has ended, the networks of its start count."""
     on = network.networks_of(record.id)
     return any(value in (each.name, each.id) for each in on) or (not on and value in record.config.get("networks", []))
 

@@ -94,7 +94,7 @@ def finish(directory: Path, code: int) -> None:
 
 def tidy(directory: Path) -> None:
     """Remove what is left of a dead container, and close its record."""
-    from ..network import release  # here and not above: it needs volumes.py, which needs us
+    from ..network import release  # here and not above: it imports volumes.py, which imports us
 
     release(directory.name)
     cgroups.remove_all(directory.name)

@@ -79,7 +79,7 @@ def host_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def network_settings(container: str) -> dict[str, Any]:
-    """The networks that a container is on at the moment, and the ports that are published there."""
+    """Return the networks that a container is on at the moment, and the ports that are published there."""
     networks = network.networks_of(container)
     ports: dict[str, list[dict[str, str]]] = {}
     for port in network.published(container):
