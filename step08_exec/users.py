@@ -38,7 +38,7 @@ def find(wanted: str) -> User:
 
 
 def look_up(name: str, group: str) -> User:
-    """Find a user in the image's files. Without `group`, the user has its own groups from there.
+    """Find a user in the image's files. Without `group`, take the user's own groups from there.
 
     A number that is not in the files is allowed, as in Docker: then the group is 0 and the home is `/`.
     """
@@ -79,7 +79,7 @@ def table(path: str) -> list[list[str]]:
 
 
 def number(text: str, what: str) -> int:
-    """Return a user's or group's number. Raises ContainerError for a name: this means that it was not found."""
+    """Return a user's or group's number. Raises ContainerError if `text` is a name: it was not found."""
     if not (text.isascii() and text.isdecimal()):
         raise ContainerError(f"{what} {text!r} is not in the image's /etc/{'passwd' if what == 'user' else 'group'}")
     if len(text) > 10 or int(text) > LARGEST_ID:

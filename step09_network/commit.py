@@ -62,7 +62,7 @@ def to_archive(reference: str, file: Path, name: str | None) -> int:
 def standing_still(directory: Path) -> Iterator[Path]:
     """Pause the container of this directory inside the `with` block, and keep its layer.
 
-    The container can still end, if there is no freezer or somebody kills it. Then its layer is removed after us.
+    The container can still end, if there is no freezer or somebody kills it. Then its layer stays until we are done.
     """
     try:
         lock = linux.lock(directory, shared=True, wait=False)
@@ -82,7 +82,7 @@ def pack_layer(directory: Path, target: IO[bytes]) -> None:
     """Pack a container's root: its layer over its image. Call this in a separate process: it changes the mounts.
 
     The kernel logs a warning that `upper` is in use twice: this mount may miss what the container writes. That is
-    harmless, as the container is paused.
+    harmless while the container is paused.
     """
     linux.unshare(CLONE.CLONE_NEWNS)
     namespaces.make_mounts_private()

@@ -101,7 +101,7 @@ def enter(workdir: str, make: bool) -> None:
 
 
 def drop_privileges(user: users.User, tty: bool) -> None:
-    """Keep only the capabilities that a container may have, then become the user. What needs more comes first."""
+    """Keep only the capabilities that a container may have, then become the user. What needs more is done before."""
     for standard in (0, 1, 2):
         # Then the user can open /dev/stdout too. But change only the terminal and pipes, never a file of the caller.
         if user.uid and (tty or os.readlink(f"/proc/self/fd/{standard}").startswith("pipe:")):

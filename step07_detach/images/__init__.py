@@ -21,7 +21,7 @@ class Root:
 
 @contextmanager
 def used(reference: str) -> Iterator[Root]:
-    """Yield the root of an image (its name or id) or of `./DIR` or `/DIR`. A lock keeps the image from removal."""
+    """Yield the root for an image's name or id, or for `./DIR` or `/DIR`. A lock protects the image from removal."""
     if reference.startswith(("/", "./", "../")) or reference in (".", ".."):
         yield Root("", directory(reference))
         return

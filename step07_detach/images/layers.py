@@ -1,8 +1,8 @@
 """Images in the formats of `docker save`, `podman save` and registries: layers, and JSON that lists them in order.
 
     manifest.json            names the image's configuration and its layers, the lowest first (docker-archive); or
-    oci-layout, index.json   name a manifest, which names these too, each by DIGEST, the SHA-256 of its bytes
-    blobs/sha256/DIGEST      hold what is named so (image-layout.md in opencontainers/image-spec)
+    oci-layout, index.json   name a manifest. It names the configuration and the layers too, each by its SHA-256
+    blobs/sha256/DIGEST      a file that is named by its SHA-256 (image-layout.md in opencontainers/image-spec)
 
 These files are in a directory, or in a tar archive, which we unpack first. Each layer is a tar archive of changes. A
 file .wh.NAME deletes NAME of the layers below; .wh..wh..opq deletes all that they have in its directory (layer.md).

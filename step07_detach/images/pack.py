@@ -51,7 +51,7 @@ def pack(root: Path, target: IO[bytes]) -> None:
 def walk() -> Iterator[tuple[str, os.stat_result]]:
     """Yield name and stat of all that goes into the archive: each directory, and directly after it all that is in it.
 
-    When something else follows, tar sets the directory's time and its mode, and then may not be able to write there.
+    After a directory, tar sets its time and its mode, which may be read-only. So nothing in it may come later.
     """
     root = os.stat(".")
     waiting = [("./", root)]

@@ -58,7 +58,7 @@ def start_of_tail(log: int, lines: int) -> int:
         while end:
             start = text.rfind(b"\n", 0, end - 1) + 1
             piece = parse(text[start : end - 1])
-            found += piece.whole or piece.stream not in streams  # the end of a line, or of a stream without one
+            found += piece.whole or piece.stream not in streams  # a whole line, or a stream's unfinished last line
             streams.add(piece.stream)
             if found > lines:
                 break

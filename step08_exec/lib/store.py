@@ -73,10 +73,10 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def only_one(beginning: str, ids: list[str], what: str) -> str | None:
-    """Return the id that begins with `beginning`, or None. Raises ContainerError if there are several (of `what`)."""
+    """Return the id that begins with `beginning`, or None. Raises ContainerError, which names `what`, for several."""
     matching = sorted(id for id in ids if id.startswith(beginning))
     if len(matching) > 1:
-        raise ContainerError(f"{beginning!r}: several {what} begin with it: {', '.join(matching)}")
+        raise ContainerError(f"{beginning!r}: the ids of several {what} begin with it: {', '.join(matching)}")
     return matching[0] if matching else None
 
 

@@ -26,7 +26,7 @@ def has_volume(record: Record, value: str) -> bool:
 
 
 def is_on_network(record: Record, value: str) -> bool:
-    """The value is a network's name or id. For a container that has ended, the networks of its start count."""
+    """The value is a network's name or id. For a container that has ended, the networks that it began on count."""
     on = network.networks_of(record.id)
     return any(value in (each.name, each.id) for each in on) or (not on and value in record.config.get("networks", []))
 

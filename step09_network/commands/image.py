@@ -24,7 +24,7 @@ def import_(
     ],
     name: Annotated[str, typer.Argument(help="What to call the image: name[:tag].")],
 ) -> None:
-    """Make an image from a directory or a tar archive. It holds files, or an image saved by 'docker save'."""
+    """Make an image from a directory or a tar archive: of plain files, or of an image saved by 'docker save'."""
     from ..images import layers  # here and not above: it imports a lot
 
     if os.path.isdir(source):

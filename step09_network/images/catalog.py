@@ -84,13 +84,13 @@ def add(work: Path, name: str, size: int) -> str:
     try:
         write_names(names() | {name: work.name})
     except OSError:
-        linux.rename(directory(work.name), work)  # back to its maker, who removes it
+        linux.rename(directory(work.name), work)  # move it back: the caller removes it
         raise
     return work.name
 
 
 def remove(reference: str) -> list[str]:
-    """Remove an image's name. Remove the image too if it was its last name, or by id. Returns a line for each action.
+    """Remove an image's name; with its last name, or given its id, the image too. Returns a line for each action.
 
     What killed containers have left in the store is removed first: it may use the image.
     """

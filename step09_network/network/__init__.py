@@ -1,4 +1,4 @@
-"""Networks, to which containers are connected. This file does what is asked; `bridge.py` does it in the kernel.
+"""Networks, to which containers are connected. This file keeps the records; `bridge.py` changes the kernel.
 
 Every change is made under the lock of `networks` in the store: first on record, then in the kernel. So whatever a
 killed command has left is on record. The next command removes the addresses, cables and ports of each container whose
@@ -159,7 +159,7 @@ def disconnect(network_name: str, container: str, container_name: str) -> None:
 
 
 def lead_ports(container: str) -> None:
-    """Lead a container's published ports to one of its endpoints: the first, as its answers leave by this one.
+    """Lead a container's published ports to its first endpoint, as its answers leave by this one.
 
     The caller holds the lock of `networks`.
     """

@@ -37,7 +37,7 @@ Attributes = dict[int, bytes]
 
 
 def attribute(kind: int, value: bytes | str | int) -> bytes:
-    """Return an attribute. A text ends with a zero byte, a number has 32 bits. Its length is filled up to 4 bytes."""
+    """Return an attribute. Text ends with a zero byte, a number has 32 bits. The next one begins at a multiple of 4."""
     match value:
         case str():
             value = value.encode() + b"\0"

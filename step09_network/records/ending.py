@@ -64,7 +64,7 @@ def remove(record: Record, force: bool) -> None:
 def parse_signal(text: str) -> int:
     """Return a signal's number, given its name (with or without SIG) or its number."""
     numbers = {each.name: each.value for each in signal.Signals} | {str(n): int(n) for n in signal.valid_signals()}
-    for n in range(signal.SIGRTMIN, signal.SIGRTMAX + 1):  # only these two have names in Python: signal(7)
+    for n in range(signal.SIGRTMIN, signal.SIGRTMAX + 1):  # Python names only the first and the last: signal(7)
         numbers |= {f"SIGRTMIN+{n - signal.SIGRTMIN}": n, f"SIGRTMAX-{signal.SIGRTMAX - n}": n}
     number = numbers.get(text, numbers.get(f"SIG{text.upper().removeprefix('SIG')}"))
     if number is None:
