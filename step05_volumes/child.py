@@ -49,10 +49,10 @@ class Child:
         """
         try:
             message, descriptors, _, _ = socket.recv_fds(self.channel, LONGEST, 1)
-        except ConnectionResetError:  # it has ended before it read all that we sent; its last words come next, if any
+        except ConnectionResetError as error:  # it has ended before it read all that we sent; its last words come next
             message, descriptors, _, _ = socket.recv_fds(self.channel, LONGEST, 1)
             if not message:
-                raise
+                raise ConnectionResetError(error.errno, "the process was killed before it had begun") from None
         if not message:
             return None
         code, _, text = os.fsdecode(message).partition(" ")
