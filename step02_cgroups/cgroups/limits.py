@@ -1,4 +1,4 @@
-"""What `run` was told to limit, checked before anything starts."""
+"""The limits that the user gave to `run`. They are checked before anything starts."""
 
 import math
 import os
@@ -12,14 +12,14 @@ SMALLEST_MEMORY = 6 * 2**20  # bytes, as in Docker: our init must fit in it unti
 
 @dataclass(frozen=True)
 class Limits:
-    """What `run` was told; None is no limit, and so is 0, as in Docker.
+    """The limits of a container. None means no limit; so does 0, as in Docker.
 
     Raises ContainerError for a limit that makes no sense here.
     """
 
     memory: int | None = None  # bytes
-    cpus: float | None = None  # 1.5: one and a half processors' time
-    cpu_shares: int | None = None  # 2 to 262144, weighed against 1024, everybody else's
+    cpus: float | None = None  # 1.5 is the time of one and a half processors
+    cpu_shares: int | None = None  # 2 to 262144: a weight; everybody else has 1024
     cpuset_cpus: str | None = None  # "0-2,7"
     pids: int | None = None  # processes and threads
 
@@ -36,17 +36,17 @@ class Limits:
 
 
 def parse_size(text: str | None) -> int | None:
-    """Bytes, from a number with a unit as Docker writes it: 64m, 1.5g, 4096b."""
+    """Return the bytes that a number with one of Docker's units means: 64m, 1.5g, 4096b."""
     if text is None:
         return None
     match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,18})?)([bkmg]?)b?", text.lower(), re.ASCII)
     if not match:
-        raise ContainerError(f"--memory {text!r}: a number with b, k, m or g, such as 64m")
+        raise ContainerError(f"--memory {text!r}: give a number with b, k, m or g, such as 64m")
     return math.ceil(float(match[1]) * 2.0 ** (10 * "bkmg".index(match[2] or "b")))
 
 
 def parse_list(text: str) -> set[int]:
-    """The numbers of a list such as "0-2,7" (cpuset(7), "List format"); none if it is no such list.
+    """Return the numbers of a list such as "0-2,7" (cpuset(7), "List format"), or none if it is not such a list.
 
     >>> sorted(parse_list("0-2,7")), parse_list("2-0"), parse_list("x")
     ([0, 1, 2, 7], set(), set())
