@@ -17,7 +17,7 @@ ROOTLESS = os.geteuid() != 0
 
 
 def flags() -> CLONE:
-    """Return the namespaces to create. Without root a user namespace is one: it permits us to create the others."""
+    """Return the namespaces to create. Without root, one is a user namespace: it permits us to create the others."""
     wanted = CLONE.CLONE_NEWNS | CLONE.CLONE_NEWUTS | CLONE.CLONE_NEWIPC | CLONE.CLONE_NEWPID | CLONE.CLONE_NEWNET
     return wanted | CLONE.CLONE_NEWUSER if ROOTLESS else wanted
 
@@ -34,7 +34,7 @@ def map_caller_to_root(pid: int) -> None:
 
 
 def make_mounts_private() -> None:
-    """Make all mounts private: the host does not see what is mounted from here on: mount_namespaces(7).
+    """Make all mounts private, so that the host does not see what we mount from here on: mount_namespaces(7).
 
     A new mount namespace gets copies of the host's mounts. Where `/` is shared (systemd shares it), a copy stays in
     the host's peer group: the kernel would mount our /proc on the host's /proc, too.

@@ -104,7 +104,7 @@ def main() -> NoReturn:
 
 
 def have_standard_streams() -> None:
-    """Open 0, 1 and 2 if the caller has closed them: else the next file that we open gets such a number."""
+    """Open 0, 1 and 2 if the caller has closed them: else the next file that we open would get that number."""
     while (fd := os.open("/dev/null", os.O_RDWR)) <= 2:
         os.set_inheritable(fd, True)
     os.close(fd)

@@ -31,7 +31,7 @@ NO_NEW_NAMESPACES = CLONE(0)
 
 @dataclass(frozen=True)
 class Child:
-    """A child process, as its parent sees it. The kernel may reuse a PID for another process, but never a pidfd."""
+    """A child process, as its parent sees it. A PID may be reused for another process; a pidfd means only this one."""
 
     pid: int
     pidfd: int

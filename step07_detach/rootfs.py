@@ -35,7 +35,7 @@ READ_ONLY = "/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger".split()
 def enter(rootfs: Path) -> None:
     """Make the mount point `rootfs` the root of this mount namespace, set it up, and unmount the host's files.
 
-    All mounts must be private already: pivot_root fails (EINVAL) if a mount is shared with another namespace.
+    All mounts must be private already: if the new root or its parent mount is shared, pivot_root fails (EINVAL).
     """
     host = os.open("/", os.O_PATH | os.O_DIRECTORY)
     linux.chdir(str(rootfs))

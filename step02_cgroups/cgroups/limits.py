@@ -26,13 +26,13 @@ class Limits:
     def __post_init__(self) -> None:
         processors = os.cpu_count() or 1
         if self.memory and not SMALLEST_MEMORY <= self.memory < 2**62:
-            raise ContainerError("--memory: from 6m, which the container needs to start, to 4294967295g; 0 is no limit")
+            raise ContainerError("--memory: give from 6m (needed to start) to 4294967295g; 0 is no limit")
         if self.cpus and not 0.01 <= self.cpus <= processors:
-            raise ContainerError(f"--cpus {self.cpus:g}: this machine has {processors}, so from 0.01 to {processors}")
+            raise ContainerError(f"--cpus {self.cpus:g}: this machine has {processors}, so give 0.01 to {processors}")
         if self.cpu_shares and not 2 <= self.cpu_shares <= 262144:
-            raise ContainerError(f"--cpu-shares {self.cpu_shares}: from 2 to 262144; everybody else has 1024")
+            raise ContainerError(f"--cpu-shares {self.cpu_shares}: give from 2 to 262144; everybody else has 1024")
         if self.pids and not -1 <= self.pids <= 2**22:
-            raise ContainerError(f"--pids-limit {self.pids}: from 1 to {2**22}; 0 or -1 is no limit")
+            raise ContainerError(f"--pids-limit {self.pids}: give from 1 to {2**22}; 0 or -1 is no limit")
 
 
 def parse_size(text: str | None) -> int | None:

@@ -40,7 +40,7 @@ def print_table(titles: list[str], rows: list[list[str]]) -> None:
 
 
 def rich_table(titles: list[str], rows: list[list[str]]) -> "Table":
-    """Return a table for a terminal. All cells are plain text: Rich must not take brackets for its markup."""
+    """Return a table for a terminal. All cells are plain text: Rich must not read brackets as its markup."""
     from rich.table import Table
     from rich.text import Text
 

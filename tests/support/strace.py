@@ -90,7 +90,7 @@ class Point:
     path: str = ""
 
     def sabotage(self, fault: str) -> list[str]:
-        """Return the words before a command: this call then fails (`error=ENOSPC`), or its process dies (`signal=KILL`)."""
+        """Return the words before a command: this call fails (`error=ENOSPC`) or its process dies (`signal=KILL`)."""
         words = [program(), "--quiet=all", "-o", "/dev/null", "-e", f"trace={self.call.name}"]
         if self.inside:
             words.append("-f")
