@@ -34,7 +34,7 @@ def sentence(error: BaseException) -> str:
     """Return the sentence that the user reads about a failure."""
     if isinstance(error, OSError):
         reason = error.strerror or str(error)
-        told = reason if error.filename is None else f"{error.filename}: {reason}"
+        told = reason if error.filename is None else f"{error.filename2 or error.filename}: {reason}"  # 2: the target
         kernels = str(error.filename or "/proc/").startswith(("/proc/", "/sys/"))  # not the user's file
         return f"{told}: {OUTER}" if INSIDE and kernels and error.errno in REFUSALS else told
     if isinstance(error, MemoryError):
