@@ -1,4 +1,4 @@
-"""What a container's root is made from: an image, or a directory of the host's."""
+"""What a container's root is made from: an image, or a directory of the host."""
 
 import os
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ def make_default() -> None:
 
 
 def directory(path: str) -> Path:
-    """A directory as a root file system. Raises ContainerError for what cannot be one."""
+    """Return the path of a directory that can be a root file system. Raises ContainerError if it cannot be one."""
     root = Path(path).resolve()
     if not root.is_dir():
         raise ContainerError(f"{path}: {'not a directory' if root.exists() else 'no such directory'}")

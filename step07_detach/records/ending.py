@@ -51,9 +51,9 @@ def wait(record: Record) -> int:
 def remove(record: Record, force: bool) -> None:
     """Remove a container. Raises ContainerError if it is running and `force` is false."""
     with suppress(FileNotFoundError):  # --rm was faster
-        while store.is_held(record.directory):  # it runs, is just being started, or its monitor is about to finish
+        while store.is_held(record.directory):  # it runs, is being set up (which may hang), or is about to be closed
             record = load(record.directory)
-            if record.running and not process.send(record.state, signal.SIGKILL if force else 0) and not force:
+            if not process.send(record.state, signal.SIGKILL if force else 0) and record.running and not force:
                 raise ContainerError(f"{record.name}: it is running: stop it first, or give -f to kill it")
             time.sleep(0.01)
         repair(record.directory)  # if its monitor was killed
