@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import host
+from tests.support import host, strace
 from tests.support.fresh import Fresh
 from tests.support.layers import docker, loaded, tarred
-from tests.support.runtime import Runtime
+from tests.support.runtime import Missing, Runtime
 from tests.support.store import shell
 
 PATIENT = ("sh", "-c", "trap 'echo asked; exit 5' TERM; echo ready; while :; do sleep 0.05; done")
@@ -199,6 +199,22 @@ def test_rm(runtime: Runtime, fresh: Fresh) -> None:
     assert runtime.says("rm", *by_force, lasting) == lasting
     assert runtime.says("ps", "-aq") == ""
     assert not host.contained()
+
+
+@pytest.mark.ours_alone("strace cannot follow what Podman starts through conmon")
+def test_rm_f_of_one_that_hangs_while_it_is_set_up(runtime: Runtime, fresh: Fresh) -> None:
+    """As on a disk of the network that does not answer."""
+    name = fresh.word()
+    try:
+        under = [strace.program(), "-f", "-qq", "-o", "/dev/null", "-e", "inject=pivot_root:signal=STOP"]
+    except Missing as missing:
+        pytest.skip(str(missing))
+    started = runtime.start("true", options=["--name", name], under=under)
+    host.wait_until(lambda: name in runtime.says("ps", "-a"), "it is on record")
+    assert runtime.says("rm", "-f", name) == name
+    assert name not in runtime.says("ps", "-a")
+    result = started.end()
+    assert result.code == 137 or "killed before it had begun" in runtime.refusal(result)
 
 
 def test_rm_f_of_what_is_not_there(runtime: Runtime) -> None:
