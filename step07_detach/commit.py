@@ -108,8 +108,8 @@ def compressor(file: Path) -> Callable[[IO[bytes]], Any]:
 @contextmanager
 def appearing(file: Path) -> Iterator[IO[bytes]]:
     """Open a file to write. It gets its name at the end, when it is complete. A guard removes an incomplete file."""
-    if file.is_dir():
-        raise ContainerError(f"-o {str(file)!r}: this is a directory: give the name of a file")
+    if file.is_dir() or not file.parent.is_dir():
+        raise ContainerError(f"-o {str(file)!r}: give the name of a file, in a directory that exists")
     half = file.with_name(f".{os.urandom(6).hex()}.part")
     with guarded(lambda: half.unlink(missing_ok=True), needs=2), open(half, "xb") as target:
         yield target
