@@ -1,4 +1,4 @@
-"""The pseudo-terminal behind -t (pty(7)): its slave end is the container's, its master end the runtime's.
+"""The pseudo-terminal of -t (pty(7)): the container has its slave end, the runtime has its master end.
 
 keyboard ─► caller's terminal (raw) ─► runtime ─► master │ slave ─► the command's 0, 1, 2
 screen   ◄─ caller's terminal       ◄─ runtime ◄─ master │ slave ◄─
@@ -32,8 +32,8 @@ def mount_devpts() -> None:
 def open_terminal() -> int:
     """Open a new terminal and make it this process's 0, 1, 2 and controlling terminal. Returns the master end.
 
-    Controlling is what makes job control and Ctrl-C work. Only the leader of a session may take a terminal as such,
-    and only if it has none: hence the setsid(2) before.
+    Job control and Ctrl-C need a controlling terminal. Only the leader of a session can get one, and only if it has
+    none: that is why setsid(2) was called before.
     """
     master, slave = os.openpty()
     copy_size(slave)
@@ -46,16 +46,16 @@ def open_terminal() -> int:
 
 
 def copy_size(terminal: int) -> None:
-    """Give `terminal` the size of the caller's window, if one of the standard streams is a window."""
+    """Give `terminal` the size of the caller's terminal, if one of the standard streams is a terminal."""
     window = next((fd for fd in (0, 1, 2) if os.isatty(fd)), None)
     if window is not None:
         termios.tcsetwinsize(terminal, termios.tcgetwinsize(window))
 
 
 def attend(master: int, ended: int, interactive: bool) -> None:
-    """Be the go-between until the container has ended (its pidfd `ended` is readable); then close `master`.
+    """Relay keys and output until the container has ended (its pidfd `ended` is readable); then close `master`.
 
-    Returns early when the caller's own terminal is gone.
+    Returns earlier if the caller's own terminal is closed.
     """
     keyboard = raw(0) if interactive else nullcontext()
     # EIO: one of the two terminals has hung up. EPIPE: nobody reads our output.
@@ -65,9 +65,9 @@ def attend(master: int, ended: int, interactive: bool) -> None:
 
 @contextmanager
 def raw(fd: int) -> Iterator[None]:
-    """Have the terminal `fd` pass every key through unread (cfmakeraw in termios(3)); afterwards as it was.
+    """Put the terminal `fd` in raw mode: it passes on every key (cfmakeraw in termios(3)). Restore it at the end.
 
-    Even SIGKILL of the runtime does not leave the user with a terminal that is deaf.
+    The guard restores it even if the runtime is killed with SIGKILL: else the user's shell would show no keys.
     """
     before = termios.tcgetattr(fd)
     with guarded(lambda: termios.tcsetattr(fd, termios.TCSANOW, before)):
@@ -88,10 +88,10 @@ def size_followed(master: int) -> Iterator[None]:
 
 
 def relay(master: int, ended: int, interactive: bool) -> None:
-    """Carry keys in and output out until the container has ended and all that it wrote is shown.
+    """Carry keys in and output out until the container has ended and all its output is shown.
 
-    Nothing is written to `master` before it has room: a command that does not read its keys must not keep its output
-    from being shown, or both would wait for each other.
+    Write to `master` only when it has room. If the command did not read its keys, a write would block. Then nobody
+    would read the command's output, and both sides would wait for each other.
     """
     os.set_blocking(master, False)
     keys = b""
@@ -119,7 +119,7 @@ def relay(master: int, ended: int, interactive: bool) -> None:
 
 
 def show(output: bytes) -> None:
-    """write(2) to standard output until all is written, also where it does not block."""
+    """Write all of `output` to standard output, even if that is non-blocking and takes only a part at a time."""
     while output:
         select.select([], [1], [])
         output = output[os.write(1, output) :]

@@ -1,6 +1,6 @@
-"""The parent's half: prepare outside what can be prepared outside, start the container's init, say go, wait, clean up.
+"""The parent's half: prepare what can be prepared outside, start the container's init, say go, wait, clean up.
 
-Everything that has to be undone is entered on one ExitStack, which undoes it in reverse order however the run ends.
+Everything that must be undone is put on one ExitStack. However the run ends, it undoes all of it in reverse order.
 """
 
 import signal
@@ -23,7 +23,7 @@ def run(config: Config) -> int:
         root = images.find(config.image)
         main = partial(init.main, config, root, cgroup)
         child = cleanup.enter_context(closing(start(main, namespaces.flags(), "init", cgroup.birthplace)))
-        cleanup.enter_context(guarded(child.kill))  # if we are killed, it dies with us
+        cleanup.enter_context(guarded(child.kill))  # if we are killed, it is too
         cleanup.enter_context(signals_forwarded(child))
         child.go()
         code = attend(child, began(child), config.interactive)
@@ -35,7 +35,7 @@ def run(config: Config) -> int:
 def began(child: Child) -> int | None:
     """Wait until the child has become the command. Returns the master end of its terminal, if it has one.
 
-    Raises ContainerError with the reason if it does not come as far as exec.
+    Raises ContainerError with the reason if the child fails before exec.
     """
     master = None
     while news := child.hear():
@@ -44,18 +44,18 @@ def began(child: Child) -> int | None:
 
 
 def attend(child: Child, master: int | None, interactive: bool) -> int:
-    """Stay with the command until it ends. Returns its exit code."""
+    """Wait until the command ends; meanwhile serve its terminal, if it has one. Returns the exit code."""
     if master is not None:
         terminal.attend(master, child.pidfd, interactive)
-        child.kill()  # it has ended, unless the caller's terminal went away first
+        child.kill()  # it has ended already, unless the caller's terminal was closed first
     return child.wait()
 
 
 @contextmanager
 def signals_forwarded(child: Child) -> Iterator[None]:
-    """Pass signals on to the container, once its command runs; until then undo what was begun, and end.
+    """Forward signals to the container once its command runs. Before that, a signal ends the runtime, which cleans up.
 
-    What the caller ignores (nohup) stays ignored.
+    A signal that the caller ignores (nohup) stays ignored.
     """
 
     def forward(number: int, _frame: object) -> None:
@@ -70,4 +70,4 @@ def signals_forwarded(child: Child) -> Iterator[None]:
         yield
     finally:
         for number in wanted:
-            signal.signal(number, signal.SIG_IGN)  # the command is over: what is left is to clean up
+            signal.signal(number, signal.SIG_IGN)  # the command has ended: nothing may disturb the clean-up

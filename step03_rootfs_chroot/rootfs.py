@@ -1,9 +1,9 @@
-"""The container's own root: pivot_root, /proc, /sys and /dev. Mounts are made inside the container's mount namespace,
-so the kernel takes them away with its last process, and the host never sees one.
+"""The container's own root: pivot_root, /proc, /sys and /dev. Mounts are made inside the container's mount namespace:
+the host never sees them, and the kernel removes them with the last process in that namespace.
 
-The chapter begins with chroot(2) and breaks out of it. chroot changes where one process's paths begin; pivot_root(2)
-changes where the mount namespace begins, and then the old beginning can be unmounted: what is not mounted
-cannot be reached by any trick with paths.
+The chapter begins with chroot(2) and breaks out of it. chroot changes where the paths of one process begin.
+pivot_root(2) changes the root of the whole mount namespace; then the old root can be unmounted. No trick with paths
+can reach files that are not mounted.
 """
 
 import os
@@ -23,27 +23,27 @@ LINKS = {
     "stdout": "/proc/self/fd/1",
     "stderr": "/proc/self/fd/2",
 }
-# Docker's lists. Masked: what tells of the host's kernel and hardware, or (kcore) is its memory.
+# Docker's lists. Masked: files that show the host's kernel and hardware, or (kcore) its memory.
 MASKED = """
     /proc/acpi /proc/asound /proc/interrupts /proc/kcore /proc/keys /proc/latency_stats /proc/sched_debug /proc/scsi
     /proc/timer_list /proc/timer_stats /sys/devices/virtual/powercap /sys/firmware
 """.split()
-# Read-only: where root could set or trigger something for the whole machine.
+# Read-only: through these, root could change or trigger something for the whole machine.
 READ_ONLY = "/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger".split()
 
 
 def enter(rootfs: Path) -> None:
-    """Make the directory `rootfs` the root of this mount namespace, furnish it, and let go of the host's files.
+    """Make the directory `rootfs` the root of this mount namespace, set it up, and unmount the host's files.
 
-    Needs mounts that are private already: pivot_root refuses (EINVAL) where a mount would show up elsewhere.
+    All mounts must be private already: if the new root or its parent mount is shared, pivot_root fails (EINVAL).
     """
     linux.mount(str(rootfs), str(rootfs), None, MS.MS_BIND | MS.MS_REC)  # the new root must be a mount point
     host = os.open("/", os.O_PATH | os.O_DIRECTORY)
     linux.chdir(str(rootfs))
     linux.pivot_root(".", ".")
-    # The host's root now lies upon ours, at the same place. Until it is taken away, "/dev" is the container's and
-    # "dev", relative to the working directory, the host's. It must stay until all is mounted: without root, the kernel
-    # lets us mount a /proc or /sys only where one can be seen already (mount_namespaces(7)).
+    # The host's root is now mounted on top of ours. Until we unmount it, "/dev" is the container's, and "dev", relative
+    # to the working directory, is the host's. It must stay until all is mounted: without root, the kernel lets us
+    # mount a /proc or /sys only while another one can be seen (mount_namespaces(7)).
     os.fchdir(host)
     os.close(host)
     mount_all()
@@ -58,10 +58,10 @@ def enter(rootfs: Path) -> None:
 
 
 def mount_all() -> None:
-    """Mount the kernel's own file systems, and memory for /dev and /dev/shm."""
+    """Mount the kernel's own file systems, and a tmpfs each for /dev and /dev/shm."""
     mount_new("proc", "/proc", "proc", SAFE)
     mount_new("sysfs", "/sys", "sysfs", SAFE | MS.MS_RDONLY)
-    if os.path.exists("sys/fs/cgroup/cgroup.controllers"):  # the host has cgroup v2, and v2 alone
+    if os.path.exists("sys/fs/cgroup/cgroup.controllers"):  # the host has only cgroup v2
         mount_new("cgroup2", "/sys/fs/cgroup", "cgroup2", SAFE | MS.MS_RDONLY)
     mount_new("tmpfs", "/dev", "tmpfs", MS.MS_NOSUID, "mode=755,size=65536k")
     linux.mkdir("/dev/pts", 0o755)
@@ -71,10 +71,10 @@ def mount_all() -> None:
 
 
 def mount_new(source: str, target: str, kind: str, flags: MS, data: str | None = None) -> None:
-    """Mount a file system on a directory, made if the image lacks it.
+    """Mount a file system on a directory, which is made if the image lacks it.
 
-    Not on a symbolic link of the image's: one to "/" would put the mount upon the host's root, and our umount would
-    then take away that mount, and leave the host.
+    Refuse a symbolic link in the image. With a link to "/" we would mount on top of the host's root: then our umount
+    would remove that new mount, and the host's files would stay.
     """
     if not os.path.lexists(target):
         linux.mkdir(target, 0o755)
@@ -84,14 +84,14 @@ def mount_new(source: str, target: str, kind: str, flags: MS, data: str | None =
 
 
 def make_devices() -> None:
-    """Fill /dev. A user namespace does not permit mknod(2): there the host's device is bound in its place.
+    """Fill /dev. A user namespace does not permit mknod(2): there we bind-mount the host's devices instead.
 
-    Root makes new ones: a container's chmod of a bound /dev/null would be a chmod of the host's.
+    Root makes new devices: if the container's root ran chmod on a bind-mounted /dev/null, the host's would change.
     """
     for name, (major, minor) in DEVICES.items():
         try:
             linux.mknod(f"/dev/{name}", major, minor)
-            os.chmod(f"/dev/{name}", 0o666)  # mknod heeds the umask
+            os.chmod(f"/dev/{name}", 0o666)  # mknod applies the umask
         except PermissionError:
             bind_file(f"dev/{name}", f"/dev/{name}")
     for name, target in LINKS.items():
@@ -99,15 +99,15 @@ def make_devices() -> None:
 
 
 def bind_file(source: str, target: str) -> None:
-    """Make the file `source` appear as `target`, which is made empty to be mounted upon."""
-    os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644))
+    """Bind-mount the file `source` on the file `target`. A missing target is made first, as an empty file."""
+    os.close(os.open(target, os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644))
     linux.mount(source, target, None, MS.MS_BIND)
 
 
 def name_host(hostname: str) -> None:
-    """Give the container an /etc/hostname and /etc/hosts of its own, in memory, where nothing else is mounted there.
+    """Give the container its own /etc/hostname and /etc/hosts, in memory, unless something else is mounted there.
 
-    They are written in /dev and mounted from there; then their first names can go: the mounts keep the files.
+    We write them in /dev and bind-mount them. Then we remove their names in /dev: the mounts keep the files.
     """
     texts = {"hostname": f"{hostname}\n", "hosts": f"127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost\n"}
     mounted = {line.split()[4] for line in Path("/proc/self/mountinfo").read_bytes().splitlines()}
@@ -121,13 +121,13 @@ def name_host(hostname: str) -> None:
 
 
 def hide() -> None:
-    """Mask some of /proc and /sys, and make some read-only."""
+    """Mask some files of /proc and /sys, and make others read-only."""
     for path in filter(os.path.exists, MASKED):
         if os.path.isdir(path):
             linux.mount("tmpfs", path, "tmpfs", SAFE | MS.MS_RDONLY)
         else:
             linux.mount("/dev/null", path, None, MS.MS_BIND)
     for path in filter(os.path.exists, READ_ONLY):
-        # A bind mount takes over all flags; only a remount may change them, and must repeat those that stay.
+        # A bind mount copies all flags. Only a remount can change them, and it must repeat the flags that stay.
         linux.mount(path, path, None, MS.MS_BIND | MS.MS_REC)
         linux.mount(None, path, None, SAFE | MS.MS_RDONLY | MS.MS_REMOUNT | MS.MS_BIND)

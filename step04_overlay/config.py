@@ -7,7 +7,7 @@ from .cgroups.limits import Limits
 
 @dataclass(frozen=True)
 class Config:
-    """One container, as `run` was told to make it. Init, a clone of the runtime, finds it in its memory."""
+    """The settings of one container. Init gets them without a message: it is a clone, with a copy of our memory."""
 
     id: str
     image: str

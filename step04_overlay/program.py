@@ -1,4 +1,4 @@
-"""The command: found as a shell would find it, and executed (execve(2))."""
+"""Find the command as a shell would, and execute it (execve(2))."""
 
 import os
 from typing import NoReturn
@@ -23,7 +23,7 @@ def execute(command: list[str], env: dict[str, str]) -> NoReturn:
 
 
 def find(name: str, path: str) -> str:
-    """Where the program `name` is, in the container's own PATH and root."""
+    """Return the path of the program `name`, from the container's PATH and inside its root."""
     candidates = [name] if "/" in name else [f"{folder}/{name}" for folder in path.split(":") if name]
     found = [candidate for candidate in candidates if os.path.exists(candidate)]
     for candidate in found:

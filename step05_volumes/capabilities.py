@@ -1,13 +1,13 @@
 """What root in the container may still do: capabilities(7).
 
-The kernel splits root's power into some forty pieces. Those kept are Docker's, less CAP_MKNOD: whoever can make device
-files can open the host's disk with one. Docker leaves it in, as its device cgroup forbids the opening; we have none.
+The kernel splits root's power into some forty pieces. We keep the same as Docker, except CAP_MKNOD: whoever can make
+device files can open the host's disk. Docker keeps it, as its device cgroup forbids opening them; we have none.
 """
 
 from .lib import linux
 from .lib.linux import PR
 
-# Number 0, 1, 2 … as in linux/capability.h.
+# Their numbers are 0, 1, 2 …, as in linux/capability.h.
 NAMES = """
     CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_KILL CAP_SETGID CAP_SETUID CAP_SETPCAP
     CAP_LINUX_IMMUTABLE CAP_NET_BIND_SERVICE CAP_NET_BROADCAST CAP_NET_ADMIN CAP_NET_RAW CAP_IPC_LOCK CAP_IPC_OWNER
@@ -23,14 +23,14 @@ KEPT = """
 
 
 def drop() -> None:
-    """Give up all capabilities but those kept, for good: also a setuid program will not get them back.
+    """Give up all capabilities that are not in KEPT, for ever: even a setuid program cannot get them back.
 
-    That is what the bounding set is for: exec gives root again what is in it. It is cut first, since cutting it needs
-    CAP_SETPCAP.
+    exec gives root every capability of the bounding set again, so we remove them there, too. That comes first, as it
+    needs CAP_SETPCAP.
     """
     for number in linux.bounding_set():
         name = NAMES[number] if number < len(NAMES) else str(number)
         if name not in KEPT:
             linux.prctl(PR.PR_CAPBSET_DROP, number, name)
-    permitted = linux.capget()  # inside another container not all
+    permitted = linux.capget()  # inside another container, we may lack some
     linux.capset({NAMES.index(name): name for name in KEPT if NAMES.index(name) in permitted})

@@ -1,7 +1,7 @@
 """The child's half: what the container's PID 1 does from clone to exec.
 
-It begins as a copy of the runtime, in new namespaces that still show it all of the host, and ends by becoming the
-user's command. It may fail at any line between; child.py reports that to the runtime.
+It begins as a copy of the runtime. Its namespaces are new, but still show all files of the host. It ends when exec
+turns it into the user's command. If any line before that fails, child.py reports the reason to the runtime.
 """
 
 import os
@@ -22,19 +22,19 @@ def main(config: Config, directory: Path, cgroup: Cgroup, channel: socket.socket
     """Become the container's command."""
     cgroup.enter()
     with namespaces.refusal_explained():
-        linux.unshare(CLONE.CLONE_NEWCGROUP)  # only now: the root of the new namespace is the cgroup that we are in
+        linux.unshare(CLONE.CLONE_NEWCGROUP)  # after enter(): our cgroup of this moment becomes the new root
     forget_the_caller(channel)
     set_up(config, directory, channel)
     capabilities.drop()
-    linux.prctl(PR.PR_SET_PDEATHSIG, signal.SIGKILL, "SIGKILL")  # if the guard is killed with the runtime
+    linux.prctl(PR.PR_SET_PDEATHSIG, signal.SIGKILL, "SIGKILL")  # die with the runtime even if the guard was killed
     program.execute(config.command, environment(config))
 
 
 def forget_the_caller(channel: socket.socket) -> None:
-    """Let go of what came along with the clone: descriptors, signal settings, the session, the umask.
+    """Reset what the clone has inherited: descriptors, signal settings, the session, the umask.
 
-    A descriptor that the user's shell had left open is a way out of the container (CVE-2024-21626). A signal that the
-    caller ignores (nohup; and Python itself ignores SIGPIPE) would be ignored by the command too: exec keeps that.
+    A descriptor that the user's shell has left open is a way out of the container (CVE-2024-21626). Signals that the
+    caller ignores (nohup), and SIGPIPE, which Python ignores, would stay ignored in the command: exec keeps that.
     """
     close_all_but([channel.fileno(), *explain.descriptor()])
     os.setsid()
@@ -45,7 +45,7 @@ def forget_the_caller(channel: socket.socket) -> None:
 
 
 def set_up(config: Config, directory: Path, channel: socket.socket) -> None:
-    """Furnish the namespaces. Each line needs those before it."""
+    """Set up the namespaces. The order matters: each line needs the lines before it."""
     namespaces.make_mounts_private()
     picked = volumes.pick_up(config.volumes)
     rootfs.enter(overlay.mount(directory))
@@ -59,7 +59,7 @@ def set_up(config: Config, directory: Path, channel: socket.socket) -> None:
 
 
 def connect_streams(config: Config, channel: socket.socket) -> None:
-    """Give the command its standard streams: a terminal, or the caller's, with nothing to read unless -i is given."""
+    """Give the command its standard streams: a terminal, or the caller's. Without -i, standard input is /dev/null."""
     if config.tty:
         master = terminal.open_terminal()
         socket.send_fds(channel, [b"0 terminal"], [master])
@@ -68,6 +68,6 @@ def connect_streams(config: Config, channel: socket.socket) -> None:
 
 
 def environment(config: Config) -> dict[str, str]:
-    """The command's environment, made afresh: the host's may hold passwords, and paths that mean nothing here."""
+    """Return a new environment for the command. The host's may hold passwords, and paths that do not exist here."""
     env = {"PATH": program.PATH, "HOSTNAME": config.hostname, "HOME": "/root"}
     return env | {"TERM": "xterm"} if config.tty else env

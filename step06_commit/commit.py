@@ -1,8 +1,8 @@
-"""A container becomes an image: its root file system as it is at one moment, copied, or packed into an archive.
+"""Make an image from a container: copy its root file system as it is at one moment, or pack it into an archive.
 
-The container takes no part in it. Its layer is mounted a second time, by a process with a mount namespace of its own,
-and read-only: upper over lower, both as lower layers. So the kernel itself applies what was deleted, and of volumes and
-of /proc, /sys and /dev there are only the empty directories on which they are mounted.
+The container does nothing for this. A process with its own mount namespace mounts the container's layer a second time,
+read-only, with `upper` and `lower` both as lower layers. So the kernel itself applies the deletions. Volumes, /proc,
+/sys and /dev are not mounted there: the image gets only their empty mount points.
 """
 
 import gzip
@@ -27,7 +27,8 @@ from .lib.linux import CLONE, MS
 
 
 def to_image(reference: str, name: str) -> tuple[str, int]:
-    """Make an image called `name` from a container. Returns its id, and the bytes in its files."""
+    """Make an image called `name` from a container. Returns the image's id and the size of its files in bytes."""
+    catalog.parse(name)
     with standing_still(records.find(reference)) as directory:
 
         def fill(root: Path) -> int:
@@ -38,9 +39,9 @@ def to_image(reference: str, name: str) -> tuple[str, int]:
 
 
 def to_archive(reference: str, file: Path, name: str | None) -> int:
-    """Write a container's root as a tar archive, compressed as `file`'s name says. Returns the archive's bytes.
+    """Write a container's root as a tar archive; the ending of `file` tells the compression. Returns its size in bytes.
 
-    With a `name` it is the archive of an image, as `docker save` writes it: the root is in it as its only layer.
+    With `name`, write an image as `docker save` does; the root is its only layer.
     """
     compress = compressor(file)
     with appearing(file) as target, standing_still(records.find(reference)) as directory:
@@ -58,9 +59,9 @@ def to_archive(reference: str, file: Path, name: str | None) -> int:
 
 @contextmanager
 def standing_still(directory: Path) -> Iterator[Path]:
-    """Pause the container of this directory meanwhile, and keep its layer.
+    """Pause the container of this directory inside the `with` block, and keep its layer.
 
-    The container may end even so, where nothing can pause it or somebody kills it. Then its layer is removed after us.
+    The container can still end, if there is no freezer or somebody kills it. Then its layer stays until we are done.
     """
     try:
         lock = linux.lock(directory, shared=True, wait=False)
@@ -69,17 +70,17 @@ def standing_still(directory: Path) -> Iterator[Path]:
     try:
         with freezer.frozen(directory.name) as frozen:
             if not frozen:
-                complain("no cgroup freezer can pause the container: what it writes meanwhile may be half there")
+                complain("no cgroup freezer can pause the container: a file that it writes now may be incomplete")
             yield directory
     finally:
         os.close(lock)
 
 
 def pack_layer(directory: Path, target: IO[bytes]) -> None:
-    """Pack what a container's layer and its image make together: to be called in a process of its own.
+    """Pack a container's root: its layer over its image. Call this in a separate process: it changes the mounts.
 
-    The kernel logs a warning that upper is in use twice: it would not follow what the container writes meanwhile. The
-    container stands still.
+    The kernel logs a warning that `upper` is in use twice: this mount may miss what the container writes. That is
+    harmless while the container is paused.
     """
     linux.unshare(CLONE.CLONE_NEWNS)
     namespaces.make_mounts_private()
@@ -93,10 +94,10 @@ def pack_layer(directory: Path, target: IO[bytes]) -> None:
 
 
 def compressor(file: Path) -> Callable[[IO[bytes]], Any]:
-    """What compresses as the name of `file` says. Raises ContainerError if it says nothing."""
+    """Return the function that compresses, by the ending of `file`. Raises ContainerError for another ending."""
     ending = re.fullmatch(r".+\.tar(|\.gz|\.zst)", file.name, re.DOTALL)
     if not ending:
-        raise ContainerError(f"-o {str(file)!r}: a name that ends in .tar, .tar.gz or .tar.zst")
+        raise ContainerError(f"-o {str(file)!r}: the name must end in .tar, .tar.gz or .tar.zst")
     if ending[1] == ".zst":
         return partial(unpack.zstd().ZstdFile, mode="wb")
     return partial(gzip.open, mode="wb", compresslevel=6) if ending[1] else nullcontext
@@ -104,9 +105,9 @@ def compressor(file: Path) -> Callable[[IO[bytes]], Any]:
 
 @contextmanager
 def appearing(file: Path) -> Iterator[IO[bytes]]:
-    """A file to write, which gets its name at the end, when it is whole. A guard removes what is left of a half one."""
-    if file.is_dir():
-        raise ContainerError(f"-o {str(file)!r}: that is a directory")
+    """Open a file to write. It gets its name at the end, when it is complete. A guard removes an incomplete file."""
+    if file.is_dir() or not file.parent.is_dir():
+        raise ContainerError(f"-o {str(file)!r}: give the name of a file, in a directory that exists")
     half = file.with_name(f".{os.urandom(6).hex()}.part")
     with guarded(lambda: half.unlink(missing_ok=True)), open(half, "xb") as target:
         yield target

@@ -1,13 +1,13 @@
-"""Volumes: directories and files of the host that a container sees as its own, and that outlive it (mount(2), bind).
+"""Volumes: directories and files of the host, mounted in a container, that outlive the container (mount(2), bind).
 
 A mount is picked up while the host's files can still be seen, and put down when they are gone:
 
-    open_tree(2)       a copy of the mount at SRC, which is nowhere yet, held by a descriptor
-    mount_setattr(2)   its flags, for all that is mounted below it too
-    pivot_root …       now every path, whatever links it leads through, ends inside the container
-    move_mount(2)      the copy appears at DST
+    open_tree(2)       copy the mount at SRC; the copy is attached nowhere yet, a descriptor holds it
+    mount_setattr(2)   set its flags, and those of the mounts below it
+    pivot_root …       now every path ends inside the container, whatever links it leads through
+    move_mount(2)      attach the copy at DST
 
-So nobody has to check where a symbolic link in DST leads, and no change of it can come between check and use.
+So we need not check where a symbolic link in DST leads, and nobody can change it between a check and its use.
 """
 
 import os
@@ -23,8 +23,8 @@ from .lib import linux, store
 from .lib.errors import ContainerError, NotFoundError, sentence
 from .lib.linux import MOUNT_ATTR
 
-NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}", re.ASCII)  # as Docker
-MODES = {"ro", "rw", "z", "Z"}  # z and Z are for SELinux: accepted, as in Docker, and without effect
+NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}", re.ASCII)  # as in Docker
+MODES = {"ro", "rw", "z", "Z"}  # z and Z are for SELinux: accepted, as in Docker, but without effect here
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ class Volume:
 
     @property
     def path(self) -> Path:
-        """Where on the host its files are."""
+        """The path of its files on the host."""
         return directory(self.source) / "data" if self.named else Path(self.source)
 
 
 def parse(specifications: list[str]) -> list[Volume]:
-    """What `-v SRC:DST[:ro]` means, those nearer to the root first. Raises ContainerError for what means nothing."""
+    """Parse each `-v SRC:DST[:ro]`, and sort: a parent directory comes first. Raises ContainerError for a bad one."""
     volumes = [parse_one(text) for text in specifications]
     targets = [volume.target for volume in volumes]
     if twice := next((target for target in targets if targets.count(target) > 1), None):
@@ -56,7 +56,7 @@ def parse(specifications: list[str]) -> list[Volume]:
 
 
 def parse_one(text: str) -> Volume:
-    """One specification."""
+    """Parse one specification."""
     source, target, *mode = text.split(":") if ":" in text else (text, "")
     modes = ":".join(mode).split(",") if mode else []
     if not MODES.issuperset(modes) or {"ro", "rw"}.issubset(modes):
@@ -69,16 +69,16 @@ def parse_one(text: str) -> Volume:
     if target == "/":
         raise ContainerError(f"-v {text!r}: / would hide all of the container's files; take a directory below it")
     if not may_be_covered(target):
-        raise ContainerError(f"-v {text!r}: /{Path(target).parts[1]} is the runtime's to furnish; take another place")
+        raise ContainerError(f"-v {text!r}: the runtime sets up /{Path(target).parts[1]} itself; choose another path")
     if "/" in source or source in (".", ".."):
         source = os.path.abspath(source)
     elif not NAME.fullmatch(source):
-        raise ContainerError(f"-v {text!r}: {source!r} is no volume's name (letters, digits, _.-); a path has a /")
+        raise ContainerError(f"-v {text!r}: {source!r} is not a volume's name (letters, digits, _.-); a path has a /")
     return Volume(source, target, read_only="ro" in modes)
 
 
 def may_be_covered(target: str) -> bool:
-    """Whether a volume may lie at this path: not at what makes it a container. In /dev it may, but not upon it."""
+    """Whether a volume may be mounted here: not on /, not on /proc or /sys or below them, not on /dev, but below it."""
     return target not in ("/", "/dev") and Path(target).parts[1] not in ("proc", "sys")
 
 
@@ -87,7 +87,7 @@ def may_be_covered(target: str) -> bool:
 
 @contextmanager
 def held(volumes: list[Volume], image: Path) -> Iterator[None]:
-    """Have every source ready: made if missing, a named one locked, so that it cannot be removed meanwhile."""
+    """Make every source that is missing, and hold the lock of every named one, so that nobody can remove it."""
     with ExitStack() as locks:
         for volume in volumes:
             if volume.named:
@@ -98,10 +98,10 @@ def held(volumes: list[Volume], image: Path) -> Iterator[None]:
 
 
 def make_source(path: Path) -> None:
-    """Make a missing directory of the host's, as Docker does. Raises ContainerError if there is no way to read it."""
+    """Make a missing directory on the host, as Docker does. Raises ContainerError if we cannot read the source."""
     try:
         if not os.path.lexists(path):
-            path.mkdir(parents=True, exist_ok=True)  # another container may want the same one, this instant
+            path.mkdir(parents=True, exist_ok=True)  # another container may make the same one at this moment
         kind = path.stat().st_mode
     except OSError as error:
         raise ContainerError(f"-v: {sentence(error)}") from None
@@ -112,24 +112,24 @@ def make_source(path: Path) -> None:
 
 
 def hold(volume: Volume, image: Path) -> int:
-    """Lock a volume of the store, made and filled at its first use. Returns the lock's descriptor."""
+    """Lock a volume of the store. Its first use makes and fills it. Returns the lock's descriptor."""
     folder = directory(volume.source)
     with linux.locked(folder.parent):
         if not folder.exists():
             with store.owned("tmp", os.urandom(6).hex()) as work:
                 (work / "data").mkdir()
-                (work / "data").chmod(0o755)  # whatever the umask: the container's users must get in
+                (work / "data").chmod(0o755)  # despite the umask: the container's users must get in
                 fill(work / "data", volume.target, image)
                 linux.rename(work, folder)
         return linux.lock(folder, shared=True)
 
 
 def fill(data: Path, target: str, image: Path) -> None:
-    """Begin a volume with what the image has at the place where it is going to be, as Docker does."""
+    """Fill a new volume with what the image has at the mount point, as Docker does."""
     from .images import copy, pack
 
     def read(pipe: IO[bytes]) -> None:
-        # The image may have a symbolic link there: so it becomes the root directory of the process that reads.
+        # The image may have a symbolic link there. So this process makes the image its root directory, then reads.
         linux.told("chroot", [image], os.chroot, image)
         linux.chdir("/")
         if os.path.isdir(target):
@@ -141,17 +141,17 @@ def fill(data: Path, target: str, image: Path) -> None:
 
 
 def directory(name: str) -> Path:
-    """Where a volume is kept. The lock is on this directory; what the container sees lies inside, out of its reach."""
+    """Return a volume's directory. It has the lock; the container sees only `data` in it, and cannot take the lock."""
     return store.folder("volumes") / name
 
 
 def listing() -> list[str]:
-    """The names of all volumes."""
+    """Return the names of all volumes."""
     return sorted(path.name for path in store.folder("volumes").iterdir())
 
 
 def remove(name: str) -> None:
-    """Remove a volume and all that is in it. Raises ContainerError if there is none, or a container uses it."""
+    """Remove a volume and its files. Raises ContainerError if it does not exist, or if a container uses it."""
     with linux.locked(store.folder("volumes")):
         if not NAME.fullmatch(name) or not directory(name).exists():
             raise NotFoundError(f"{name}: no such volume; there are: {', '.join(listing()) or 'none'}")
@@ -168,12 +168,12 @@ def remove(name: str) -> None:
 
 
 def pick_up(volumes: list[Volume]) -> list[int]:
-    """Copy the mounts of all sources, one descriptor for each: to be called while the host's files can be seen."""
+    """Copy the mounts of all sources. Returns a descriptor for each. Call this while the host's files can be seen."""
     return [pick_up_one(volume) for volume in volumes]
 
 
 def pick_up_one(volume: Volume) -> int:
-    """Copy one mount, with what is mounted below it. A device file in it opens nothing."""
+    """Copy one mount and the mounts below it. Device files in the copy cannot be opened (nodev)."""
     picked = linux.open_tree(str(volume.path))
     read_only = MOUNT_ATTR.MOUNT_ATTR_RDONLY if volume.read_only else MOUNT_ATTR(0)
     linux.mount_setattr(picked, MOUNT_ATTR.MOUNT_ATTR_NODEV | read_only)
@@ -181,8 +181,8 @@ def pick_up_one(volume: Volume) -> int:
 
 
 def put_down(volumes: list[Volume], picked: list[int]) -> None:
-    """Attach the copies: to be called when no path leads to the host any more."""
-    paths = os.open("/proc/self/fd", os.O_PATH)  # where descriptors are, told by /proc even when a volume lies upon it
+    """Attach the copies. Call this when no path leads to the host any more."""
+    paths = os.open("/proc/self/fd", os.O_PATH)  # tells each descriptor's path, even if a volume hides /proc later
     for volume, mount in zip(volumes, picked, strict=True):
         is_directory = stat.S_ISDIR(os.fstat(mount).st_mode)
         try:
@@ -195,16 +195,16 @@ def put_down(volumes: list[Volume], picked: list[int]) -> None:
             raise ContainerError(f"-v: nothing can be mounted at {volume.target}: {error.strerror}") from None
         where = os.readlink(str(mount), dir_fd=paths)
         if not may_be_covered(where):  # another container has put a link there since we looked
-            raise ContainerError(f"-v: {volume.target} has come to lead to {where}, which is not to be covered")
+            raise ContainerError(f"-v: {volume.target} has changed: it leads to {where}, where no volume may be")
         os.close(mount)
     os.close(paths)
 
 
 def make_target(target: str, is_directory: bool) -> str:
-    """Where `target` really is, links followed; made in the container's layer if it is missing."""
+    """Follow the links in `target`, and return its real path. If it is missing, make it in the container's layer."""
     real = os.path.realpath(target)
     if not may_be_covered(real):
-        raise ContainerError(f"-v: {target} leads to {real} in this image, which is not to be covered")
+        raise ContainerError(f"-v: {target} leads to {real} in this image, where no volume may be")
     folder = Path(real) if is_directory else Path(real).parent
     for missing in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
         linux.mkdir(missing, 0o755)

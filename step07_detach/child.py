@@ -1,9 +1,9 @@
-"""One way to have another process do something: start it, let it wait for "go", hear what comes of it, end it.
+"""Run a function in a child process: start the child, let it wait for "go", hear how it went, end it.
 
 parent                              child
 start() ──── clone3(2) ───────────► waits, while the parent prepares what must be done from outside
 go()    ──── "go" ────────────────► what(channel)
-hear()  ◄─── "0 TEXT" ───────────── news, with a descriptor if it has one to hand over
+hear()  ◄─── "0 TEXT" ───────────── news, perhaps with a file descriptor
         ◄─── "CODE REASON" ──────── it has failed, and ends
         ◄─── end of file ────────── it became the command: exec closes the channel (close-on-exec)
 """
@@ -22,16 +22,16 @@ from .lib import explain, linux
 from .lib.errors import ContainerError, exit_code, sentence
 from .lib.linux import CLONE
 
-LONGEST = 65536  # bytes of a message
-# Milliseconds. Python runs signal handlers between system calls: if a signal comes just before a call that blocks, its
-# handler waits until that call ends. So where we wait for long, each poll(2) ends after this.
+LONGEST = 65536  # bytes that a message may have
+# Milliseconds. Python runs signal handlers between system calls. If a signal comes just before a call that blocks, its
+# handler must wait until the call returns. So each poll(2) of a long wait returns after this time.
 TICK = 200
 NO_NEW_NAMESPACES = CLONE(0)
 
 
 @dataclass(frozen=True)
 class Child:
-    """A child process as its parent holds it. A pidfd, unlike a PID, can never come to mean another process."""
+    """A child process, as its parent sees it. A PID may be reused for another process; a pidfd means only this one."""
 
     pid: int
     pidfd: int
@@ -39,17 +39,17 @@ class Child:
 
     def go(self) -> None:
         """Let the child begin."""
-        with suppress(BrokenPipeError):  # it is dead: if it left a reason, hear() finds it
+        with suppress(BrokenPipeError):  # the child is dead: if it sent a reason, hear() finds it
             self.channel.send(b"go")
 
     def hear(self) -> tuple[str, list[int]] | None:
-        """Wait for news: a text and descriptors; None when it has become the command, or has died.
+        """Wait for news. Returns a text and descriptors, or None if the child has become the command or has died.
 
-        Raises ContainerError with the reason if it failed.
+        Raises ContainerError with the reason if the child failed.
         """
         try:
             message, descriptors, _, _ = socket.recv_fds(self.channel, LONGEST, 1)
-        except ConnectionResetError:  # it has ended before it read all that we sent; its last words come next, if any
+        except ConnectionResetError:  # the child ended before it read all that we sent; its last message may follow
             message, descriptors, _, _ = socket.recv_fds(self.channel, LONGEST, 1)
         if not message:
             return None
@@ -59,19 +59,19 @@ class Child:
         return text, list(descriptors)
 
     def runs_command(self) -> bool:
-        """Whether the channel has ended without news: then exec has closed it."""
+        """Whether the child has become the command: exec has closed the channel, and no news is left to read."""
         try:
             return self.channel.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-        except BlockingIOError:
+        except (BlockingIOError, ConnectionResetError):
             return False
 
     def kill(self, number: int = signal.SIGKILL) -> None:
-        """Send a signal. With the PID 1 of a PID namespace the kernel kills all others in it: pid_namespaces(7)."""
+        """Send a signal. If PID 1 of a PID namespace dies, the kernel kills all others in it: pid_namespaces(7)."""
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, number)
 
     def wait(self) -> int:
-        """Wait for its end. Returns the exit code as a shell tells it: 128 + the signal that killed it."""
+        """Wait until the child ends. Returns its exit code or, as a shell does, 128 + the signal that killed it."""
         ended = select.poll()
         ended.register(self.pidfd, select.POLLIN)
         while not ended.poll(TICK):
@@ -81,7 +81,7 @@ class Child:
         return result.si_status if result.si_code == os.CLD_EXITED else 128 + result.si_status
 
     def close(self) -> None:
-        """Kill it, if it still lives, and reap it, as its parent must."""
+        """Kill the child if it still runs, and reap it: a dead child stays a zombie until its parent does so."""
         self.kill()
         with suppress(ChildProcessError):  # already waited for
             os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
@@ -92,31 +92,31 @@ class Child:
 def start(
     what: Callable[[socket.socket], object], flags: CLONE = NO_NEW_NAMESPACES, who: str = "", cgroup: int | None = None
 ) -> Child:
-    """Start a child that does `what` when it is told to go, in the new namespaces that `flags` ask for.
+    """Start a child that calls `what` after it is told to go. It gets the new namespaces that `flags` ask for.
 
-    It is born in `cgroup`, a descriptor, if one is given. --explain tells of it and what it does under the name `who`;
-    of a child without a name it tells nothing.
+    It starts in the cgroup of the descriptor `cgroup`, if that is given.
+    --explain shows what it does under the name `who`, and shows nothing of a child without a name.
     """
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         with its, signals_blocked(), namespaces.refusal_explained():
             pid = linux.clone(flags, cgroup) if who else os.fork()
             if pid == 0:
-                ours.close()  # or the child would never see it end
+                ours.close()  # else the child would keep it open, and never read end of file
                 explain.i_am(who)
                 do(what, its)
             if flags & CLONE.CLONE_NEWUSER:
                 namespaces.map_caller_to_root(pid)
         child = Child(pid, os.pidfd_open(pid), ours)
-    except BaseException:  # a signal perhaps, which had to wait until here
-        ours.close()  # then the child ends, and lets go of the locks that it has inherited
+    except BaseException:  # perhaps a signal, which was blocked until here
+        ours.close()  # then the child ends, and with it the locks that it has inherited
         raise
     return child
 
 
 @contextmanager
 def signals_blocked() -> Iterator[None]:
-    """Let signals wait. A child that is born here keeps them blocked: a Ctrl-C is its parent's, which hears it too."""
+    """Block all signals. A child that starts meanwhile keeps them blocked: its parent also gets a Ctrl-C, and acts."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         yield
@@ -125,7 +125,7 @@ def signals_blocked() -> Iterator[None]:
 
 
 def do(what: Callable[[socket.socket], object], channel: socket.socket) -> NoReturn:
-    """The child's side: wait for "go", do it, report how it went, and end."""
+    """Run in the child: wait for "go", call `what`, report how it went, and end."""
     try:
         if channel.recv(16) == b"go":  # else end of file: the parent died before it was ready
             channel.send(os.fsencode(f"0 {what(channel)}"))
@@ -136,7 +136,7 @@ def do(what: Callable[[socket.socket], object], channel: socket.socket) -> NoRet
 
 
 def run(work: Callable[[], int], meanwhile: Callable[[], object] = lambda: None) -> int:
-    """Have a worker do `work`, and call `meanwhile` now and then. Returns the number that `work` returns."""
+    """Run `work` in a worker process, and call `meanwhile` now and then. Returns the number that `work` returns."""
     with closing(worker(work)) as child:
         while not select.select([child.channel], [], [], TICK / 1000)[0]:
             meanwhile()
@@ -144,9 +144,9 @@ def run(work: Callable[[], int], meanwhile: Callable[[], object] = lambda: None)
 
 
 def worker(work: Callable[[], int]) -> Child:
-    """Start a child that does `work`, because that confines itself first, or needs powers that the caller lacks.
+    """Start a child process for `work` that confines itself first, or needs privileges that the caller does not have.
 
-    Without root the child is root in a user namespace of its own. It dies with us.
+    Without root the child is root in its own user namespace. It dies with us.
     """
 
     def at_work(_channel: socket.socket) -> int:
@@ -163,21 +163,21 @@ def worker(work: Callable[[], int]) -> Child:
 
 
 def result(worker: Child) -> int:
-    """Wait for the number that a worker's work returns. Raises ContainerError with the reason if it has failed."""
+    """Wait for the number that a worker returns. Raises ContainerError with the reason if the worker fails."""
     if (news := worker.hear()) is None:
-        raise ContainerError("the process at work was killed")
+        raise ContainerError("the worker process was killed")
     return int(news[0])
 
 
 @contextmanager
 def guarded(undo: Callable[[], object]) -> Iterator[None]:
-    """Have `undo` done at the end by a process of its own, the guard, even if the runtime is killed with SIGKILL.
+    """Start a second process, the guard, that calls `undo` at the end, even if the runtime is killed with SIGKILL.
 
-    The guard waits for its channel to end: the kernel closes our side of it, however we die.
+    The guard waits for end of file on its channel: however we die, the kernel closes our end.
     """
 
     def watch(channel: socket.socket) -> None:
-        os.setsid()  # out of reach of what is sent to the runtime's process group
+        os.setsid()  # so that signals to the runtime's process group do not reach it
         channel.recv(1)
         undo()
 
@@ -191,7 +191,7 @@ def guarded(undo: Callable[[], object]) -> Iterator[None]:
 
 
 def close_all_but(keep: Iterable[int]) -> None:
-    """Close every descriptor above the standard streams, except these."""
+    """Close every descriptor above the standard streams, except those in `keep`."""
     first = 3
     for fd in sorted(keep):
         if first < fd:

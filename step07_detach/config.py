@@ -8,7 +8,7 @@ from .volumes import Volume
 
 @dataclass(frozen=True)
 class Config:
-    """One container, as `run` was told to make it. Init, a clone of the runtime, finds it in its memory."""
+    """The settings of one container. Init gets them without a message: it is a clone, with a copy of our memory."""
 
     id: str
     image: str
@@ -21,5 +21,5 @@ class Config:
     workdir: str
     env: dict[str, str]
     volumes: list[Volume]
-    name: str  # "": two words are drawn
-    remove: bool  # its record, as soon as it ends
+    name: str  # "": two random words
+    remove: bool  # remove the record when the container ends

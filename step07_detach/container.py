@@ -1,6 +1,6 @@
-"""The parent's half: prepare outside what can be prepared outside, start the container's init, say go, wait, clean up.
+"""The parent's half: prepare what can be prepared outside, start the container's init, say go, wait, clean up.
 
-Everything that has to be undone is entered on one ExitStack, which undoes it in reverse order however the run ends.
+Everything that must be undone is put on one ExitStack. However the run ends, it undoes all of it in reverse order.
 """
 
 import os
@@ -24,18 +24,18 @@ FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signa
 
 
 def run_in_background(config: Config) -> None:
-    """Have a process of its own run the container, one that outlives us. Returns when the container's command runs."""
+    """Start a process that runs the container and outlives us. Returns when the container's command runs."""
 
     def stay(caller: socket.socket) -> None:
-        os.setsid()  # out of reach of the caller's Ctrl-C, and of the end of the caller's session
+        os.setsid()  # the caller's Ctrl-C, and the end of the caller's session, must not reach us
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
-        os.environ["MYDOCKER_ROOT"] = str(store.root())  # a relative path means nothing where the monitor goes
+        os.environ["MYDOCKER_ROOT"] = str(store.root())  # absolute, as the monitor changes its directory
         run(config, caller)
 
     child = start(stay, who="monitor")
     child.go()
     if not child.hear():
-        raise ContainerError("the process that should stay with the container was killed")
+        raise ContainerError("the process that stays with the container was killed")
 
 
 def run(config: Config, caller: socket.socket | None = None) -> int:
@@ -53,8 +53,8 @@ def run(config: Config, caller: socket.socket | None = None) -> int:
         child = cleanup.enter_context(closing(start(main, namespaces.flags(), "init", cgroup.birthplace)))
         for end in ends:
             os.close(end)
-        if caller is None:  # the monitor has no guard, which would weigh more than itself
-            cleanup.enter_context(guarded(child.kill))  # if we are killed, it dies with us
+        if caller is None:  # the monitor has no guard: a guard would need more memory than itself
+            cleanup.enter_context(guarded(child.kill))  # if we are killed, it is too
         record.note(directory, **process.identity(child.pid))
         cleanup.enter_context(signals_forwarded(child))
         child.go()
@@ -77,7 +77,7 @@ def run(config: Config, caller: socket.socket | None = None) -> int:
 def began(child: Child) -> int | None:
     """Wait until the child has become the command. Returns the master end of its terminal, if it has one.
 
-    Raises ContainerError with the reason if it does not come as far as exec.
+    Raises ContainerError with the reason if the child fails before exec.
     """
     master = None
     while news := child.hear():
@@ -86,18 +86,18 @@ def began(child: Child) -> int | None:
 
 
 def attend(child: Child, master: int | None, interactive: bool, log: Callable[[bytes], object]) -> int:
-    """Stay with the command until it ends. Returns its exit code."""
+    """Wait until the command ends; meanwhile serve its terminal, if it has one. Returns the exit code."""
     if master is not None:
         terminal.attend(master, child.pidfd, interactive, log)
-        child.kill()  # it has ended, unless the caller's terminal went away first
+        child.kill()  # it has ended already, unless the caller's terminal was closed first
     return child.wait()
 
 
 @contextmanager
 def signals_forwarded(child: Child) -> Iterator[None]:
-    """Pass signals on to the container, once its command runs; until then undo what was begun, and end.
+    """Forward signals to the container once its command runs. Before that, a signal ends the runtime, which cleans up.
 
-    What the caller ignores (nohup) stays ignored.
+    A signal that the caller ignores (nohup) stays ignored.
     """
 
     def forward(number: int, _frame: object) -> None:
@@ -112,4 +112,4 @@ def signals_forwarded(child: Child) -> Iterator[None]:
         yield
     finally:
         for number in wanted:
-            signal.signal(number, signal.SIG_IGN)  # the command is over: what is left is to clean up
+            signal.signal(number, signal.SIG_IGN)  # the command has ended: nothing may disturb the clean-up

@@ -1,4 +1,4 @@
-"""What the user types. No system calls here: the commands check their words and hand over to container.py."""
+"""The command line. There are no system calls here: a command checks its arguments and calls container.py."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from typer import TyperException  # before 0.26 there is none: then __main__.py tells so
+from typer import TyperException  # missing before 0.26: then __main__.py says so
 
 from . import container, environment, volumes
 from .cgroups.limits import Limits, parse_size
@@ -30,16 +30,16 @@ app = typer.Typer(
 
 @app.callback()
 def before_each_command() -> None:
-    """Done before any command. (Without it Typer would take a single command for the whole program.)"""
+    """Typer calls this before every command. (Without it, Typer drops a command's name if there is only one.)"""
     if os.environ.get("MYDOCKER_EXPLAIN", "0") not in ("", "0"):
         explain.enable()
 
 
 Variables = Annotated[
     list[str] | None,
-    typer.Option("-e", "--env", metavar="K=V", help="A variable for the command; K alone: with the value it has here."),
+    typer.Option("-e", "--env", metavar="K=V", help="A variable for the command; K alone takes its value from here."),
 ]
-VariableFiles = Annotated[list[Path] | None, typer.Option("--env-file", metavar="FILE", help="Many, one on a line.")]
+VariableFiles = Annotated[list[Path] | None, typer.Option("--env-file", metavar="FILE", help="Variables, one a line.")]
 
 
 @app.command(context_settings=WORDS_AS_TYPED)
@@ -49,39 +49,39 @@ def run(
         list[str] | None,
         typer.Argument(metavar="[COMMAND [ARG]...]", help="Program and arguments.  [default: the image's, or sh]"),
     ] = None,
-    entrypoint: Annotated[str | None, typer.Option(help='The program, instead of the image\'s; "" for none.')] = None,
+    entrypoint: Annotated[str | None, typer.Option(help='Replace the image\'s entrypoint; "" for none.')] = None,
     interactive: Annotated[bool, typer.Option("-i", "--interactive", help="Keep standard input open.")] = False,
     tty: Annotated[bool, typer.Option("-t", "--tty", help="Give the container a terminal.")] = False,
     hostname: Annotated[
         str, typer.Option("-h", "--hostname", help="The container's host name.  [default: its id]")
     ] = "",
     memory: Annotated[
-        str | None, typer.Option("-m", "--memory", help="Most memory: a number with b, k, m or g.")
+        str | None, typer.Option("-m", "--memory", help="Memory limit: a number with b, k, m or g.")
     ] = None,
-    cpus: Annotated[float | None, typer.Option(help="Most CPU time, in processors: 0.5 is half of one.")] = None,
-    cpu_shares: Annotated[int | None, typer.Option(help="Weight against others when CPUs are short: 1024.")] = None,
+    cpus: Annotated[float | None, typer.Option(help="CPU limit, in processors: 0.5 is half of one.")] = None,
+    cpu_shares: Annotated[int | None, typer.Option(help="Weight when CPUs are busy; others have 1024.")] = None,
     cpuset_cpus: Annotated[str | None, typer.Option(help="The processors to run on: 0-2,7.")] = None,
-    pids_limit: Annotated[int | None, typer.Option(help="Most processes and threads.")] = None,
+    pids_limit: Annotated[int | None, typer.Option(help="Limit on processes and threads.")] = None,
     workdir: Annotated[str, typer.Option("-w", "--workdir", help="Where to begin.  [default: the image's, or /]")] = "",
     user: Annotated[str, typer.Option("-u", "--user", help="USER[:GROUP].  [default: the image's, or root]")] = "",
     env: Variables = None,
     env_file: VariableFiles = None,
     volume: Annotated[
-        list[str] | None, typer.Option("-v", "--volume", metavar="SRC:DST[:ro]", help="Show a path or volume at DST.")
+        list[str] | None, typer.Option("-v", "--volume", metavar="SRC:DST[:ro]", help="Mount a path or volume at DST.")
     ] = None,
-    detach: Annotated[bool, typer.Option("-d", "--detach", help="Leave it running; print its id.")] = False,
+    detach: Annotated[bool, typer.Option("-d", "--detach", help="Run in the background; print the id.")] = False,
     name: Annotated[str, typer.Option(help="What to call it.  [default: two words]")] = "",
-    remove: Annotated[bool, typer.Option("--rm", help="Forget it, its log and its layer when it ends.")] = False,
+    remove: Annotated[bool, typer.Option("--rm", help="Remove it, its log and its layer when it ends.")] = False,
     tell: Annotated[bool, typer.Option("--explain", help="Show each system call.")] = False,
 ) -> int:
     """Run a command in a new container."""
     if tell:
         explain.enable()
     if interactive and tty and not os.isatty(0):
-        raise ContainerError("-it needs a terminal as standard input, and this is none: -i alone reads a pipe")
+        raise ContainerError("-it needs a terminal as standard input, and this is not one: use -i alone for a pipe")
     if detach and (interactive or tty):
         raise ContainerError(
-            "-d and -t or -i: nobody stays who could hold the terminal's other end, or type; leave one out"
+            "-d with -i or -t: in the background, nobody can type or hold the terminal's other end; leave one out"
         )
     environment.check_workdir(workdir)
     own_id = os.urandom(6).hex()  # 12 hexadecimal digits
@@ -109,49 +109,49 @@ def run(
 
 
 def check_hostname(name: str) -> str:
-    """A host name that sethostname(2) takes (64 bytes) and programs can read: hostname(7)."""
+    """Return `name` if sethostname(2) accepts it (64 bytes) and programs can use it: hostname(7)."""
     label = "[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
     if len(name) > 64 or not re.fullmatch(rf"{label}(\.{label})*", name):
-        raise ContainerError(f"--hostname {name!r}: at most 64 letters, digits, hyphens inside and dots between")
+        raise ContainerError(f"--hostname {name!r}: use at most 64 letters, digits, and hyphens or dots between them")
     return name
 
 
 def main() -> NoReturn:
-    """The whole program: run what was typed, turn every failure into one line and an exit code."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a caller that ignores it would have our children reaped for us
+    """Run the command that was typed. Turn every failure into one line and an exit code."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if the caller ignored it, the kernel would reap our children
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, unwind)
     try:
         have_standard_streams()
-        if sys.argv[1:2] != ["run"]:  # which starts without them: every import takes its milliseconds
-            from . import commands  # noqa: F401  each file there adds its own to `app`
+        if sys.argv[1:2] != ["run"]:  # `run` starts faster without these imports
+            from . import commands  # noqa: F401  each file there adds its commands to `app`
         code = app(without_values(sys.argv[1:]) or ["--help"], prog_name=f"python -m {PROGRAM}", standalone_mode=False)
         sys.stdout.flush()
     except TyperException as error:
         complain(advice(*sys.argv[1:2]) or error.format_message())
         code = 125
     except BrokenPipeError:
-        code = 128 + signal.SIGPIPE  # the reader has seen enough, as in `images | head -1`
-    except SystemExit as end:  # a signal (unwind); or Typer's 1, which means a broken pipe, too
+        code = 128 + signal.SIGPIPE  # the program that reads our output has ended, as in `images | head -1`
+    except SystemExit as end:  # from a signal (see unwind), or from Typer: 1 means a broken pipe, too
         code = 128 + signal.SIGPIPE if end.code == 1 else int(end.code or 0)
     except (ContainerError, OSError, MemoryError) as error:
         complain(sentence(error))
         code = exit_code(error)
-    os._exit(code or 0)  # sys.exit would take the interpreter apart first, which is slower than starting a container
+    os._exit(code or 0)  # sys.exit would first clean up the interpreter, which takes longer than starting a container
 
 
 def have_standard_streams() -> None:
-    """A caller may have closed 0, 1 or 2; then the next file opened would be taken for standard input."""
+    """Open 0, 1 and 2 if the caller has closed them: else the next file that we open would get that number."""
     while (fd := os.open("/dev/null", os.O_RDWR)) <= 2:
         os.set_inheritable(fd, True)
     os.close(fd)
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  Python has made them None
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  Python sets a closed one to None
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
 
 
 def unwind(number: int, _frame: object) -> NoReturn:
-    """Die of a signal only after everything begun has been undone, whatever signals come meanwhile."""
+    """End because of a signal: sys.exit undoes everything that was begun. Further signals are ignored meanwhile."""
     for other in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(other, signal.SIG_IGN)
     sys.exit(128 + number)

@@ -1,23 +1,23 @@
-"""A second way into a container: a new process, placed into the namespaces of a container that runs (setns(2)).
+"""Start a new process in the namespaces of a running container: setns(2).
 
-    runtime ── fork ───► a helper: joins the container's namespaces. It stays outside of the PID namespace, into which
-       │                 only its children are born. So it has one:
+    runtime ── fork ───► a helper: joins the container's namespaces. But it stays outside of the PID namespace: only
+       │                 its children will be in it. So it makes a child:
        │                     clone3(CLONE_PARENT) ──► the new process: a child of the runtime, not of the helper, so
        │                                              that the runtime learns its exit code
        │ ◄────────────── its PID; then the helper ends
        │ go ────────────────────────────────────────► as in `run`: capabilities, user, execve
 
-The container's own processes see the new one in their /proc. As long as it is still Python, /proc/PID/exe is the host's
-interpreter; a process that could open that for writing would own the host (CVE-2019-5736, found in runc). Two things
-protect us:
+The container's processes see the new process in their /proc. Until its execve(2), /proc/PID/exe is the host's Python. A
+process that could open this file for writing would control the host (CVE-2019-5736, found in runc). Two things protect
+us:
 
-- The helper makes itself undumpable before it joins, and its child inherits that. The kernel then lets only those look
-  into /proc/PID who have CAP_SYS_PTRACE where the process came from: ptrace(2), "Ptrace access mode checking".
-- execve(2) makes it dumpable again. So program.refuse_ourselves refuses a program that leads back to our interpreter,
-  such as a script with the first line `#!/proc/self/exe`. If a process inside exchanges the program between that look
-  and execve, the last protection is that a file cannot be written to while it is executed.
+- The helper makes itself undumpable before it joins, and its child inherits this. Then the kernel lets a process look
+  into /proc/PID only with CAP_SYS_PTRACE in the helper's user namespace: ptrace(2), "Ptrace access mode checking".
+- execve(2) makes the process dumpable again. So program.refuse_ourselves refuses a program that leads to our Python,
+  such as a script with the first line `#!/proc/self/exe`. A process inside may replace the program after this check.
+  Then one protection is left: the kernel does not let anybody write to a file while it is executed.
 
-runc runs from a sealed copy of itself; for our Python that would double the time of each start.
+runc executes a sealed copy of itself instead. For our Python that would double the time of each start.
 """
 
 import os
@@ -55,40 +55,38 @@ def run(record: Record, config: Config) -> int:
             cleanup.enter_context(signals_forwarded(child))
             child.go()
             master = began(child)
-        except (FileNotFoundError, ProcessLookupError, ConnectionResetError):
+        except (FileNotFoundError, ProcessLookupError):
             raise ended from None
         return attend(child, master, config.interactive, log=lambda output: None)
 
 
 def made_with(record: Record) -> Config:
-    """What the container was made with, as `run` was told it. Earlier steps have noted less."""
+    """Return the container's config as `run` got it. A container made by an earlier step has fewer fields on record."""
     known = {"workdir": "/", "user": "0", "env": {}, "entrypoint": None} | record.config
     known |= {"limits": Limits(**known["limits"]), "volumes": []}
     return Config(**{field.name: known[field.name] for field in fields(Config)})
 
 
 def joined(config: Config, target: int, cgroup: Cgroup) -> Child:
-    """Have a child born into the namespaces of `target` (a pidfd) and into its cgroup; it waits for "go"."""
+    """Start a child in the namespaces of `target` (a pidfd) and in the cgroup. The child waits for "go"."""
     with closing(start(partial(join, config, target, cgroup), who="helper")) as helper:
         helper.go()
         news = helper.hear()
         if news is None:
-            raise ContainerError("the process that should join the container was killed")
+            raise ContainerError("the process that joins the container was killed")
         pid = int(news[0])
         return Child(pid, os.pidfd_open(pid), helper.channel.dup())
 
 
 def join(config: Config, target: int, cgroup: Cgroup, channel: socket.socket) -> int:
-    """The helper: join, have a child born there, tell its PID."""
+    """In the helper: join the namespaces, start a child there, return its PID."""
     linux.prctl(PR.PR_SET_DUMPABLE, 0, "SUID_DUMP_DISABLE")
     cgroup.enter()
     try:
         linux.setns(target, namespaces.flags())
         pid = linux.clone(CLONE.CLONE_PARENT, cgroup.birthplace)
-    except ProcessLookupError:
-        raise ContainerError(f"{config.name}: it has just ended") from None
     except OSError as error:
-        raise ContainerError(f"it cannot be joined, perhaps it has just ended: {sentence(error)}") from None
+        raise ContainerError(f"the container cannot be joined, perhaps it has just ended: {sentence(error)}") from None
     if pid == 0:
         explain.i_am("init")
         do(partial(inside, config, target), channel)
@@ -96,8 +94,8 @@ def join(config: Config, target: int, cgroup: Cgroup, channel: socket.socket) ->
 
 
 def inside(config: Config, target: int, channel: socket.socket) -> None:
-    """The child: become the command. The namespaces are a container's, furnished already."""
-    linux.setns(target, CLONE.CLONE_NEWCGROUP)  # only now: clone3 puts nobody into a cgroup that is out of sight
+    """In the child: become the command. The namespaces are the container's, which are set up already."""
+    linux.setns(target, CLONE.CLONE_NEWCGROUP)  # only now: clone3 needs a cgroup that its caller can see
     init.forget_the_caller(channel)
     init.connect_streams(config, channel)
     init.become(config, make_workdir=False)

@@ -1,7 +1,7 @@
 """The child's half: what the container's PID 1 does from clone to exec.
 
-It begins as a copy of the runtime, in new namespaces that still show it all of the host, and ends by becoming the
-user's command. It may fail at any line between; child.py reports that to the runtime.
+It begins as a copy of the runtime. Its namespaces are new, but still show all files of the host. It ends when exec
+turns it into the user's command. If any line before that fails, child.py reports the reason to the runtime.
 """
 
 import os
@@ -23,7 +23,7 @@ def main(config: Config, directory: Path, cgroup: Cgroup, ends: list[int], chann
     """Become the container's command."""
     cgroup.enter()
     with namespaces.refusal_explained():
-        linux.unshare(CLONE.CLONE_NEWCGROUP)  # only now: the root of the new namespace is the cgroup that we are in
+        linux.unshare(CLONE.CLONE_NEWCGROUP)  # after enter(): our cgroup of this moment becomes the new root
     for standard, end in enumerate(ends, start=1):
         os.dup2(end, standard)
     forget_the_caller(channel)
@@ -32,21 +32,21 @@ def main(config: Config, directory: Path, cgroup: Cgroup, ends: list[int], chann
 
 
 def become(config: Config, make_workdir: bool) -> NoReturn:
-    """Become the command, in namespaces that are furnished already."""
+    """Become the command, in namespaces that are set up already."""
     user = users.find(config.user)
     enter(config.workdir, make_workdir)
     env = environment(config, user.home)
-    program.refuse_ourselves(program.find(config.command[0], env["PATH"]))  # before we may no longer read it
+    program.refuse_ourselves(program.find(config.command[0], env["PATH"]))  # while we may still read it
     drop_privileges(user, config.tty)
-    linux.prctl(PR.PR_SET_PDEATHSIG, signal.SIGKILL, "SIGKILL")  # if the guard is killed with the runtime
+    linux.prctl(PR.PR_SET_PDEATHSIG, signal.SIGKILL, "SIGKILL")  # die with the runtime even if the guard was killed
     program.execute(config.command, env)
 
 
 def forget_the_caller(channel: socket.socket) -> None:
-    """Let go of what came along with the clone: descriptors, signal settings, the session, the umask.
+    """Reset what the clone has inherited: descriptors, signal settings, the session, the umask.
 
-    A descriptor that the user's shell had left open is a way out of the container (CVE-2024-21626). A signal that the
-    caller ignores (nohup; and Python itself ignores SIGPIPE) would be ignored by the command too: exec keeps that.
+    A descriptor that the user's shell has left open is a way out of the container (CVE-2024-21626). Signals that the
+    caller ignores (nohup), and SIGPIPE, which Python ignores, would stay ignored in the command: exec keeps that.
     """
     close_all_but([channel.fileno(), *explain.descriptor()])
     os.setsid()
@@ -57,7 +57,7 @@ def forget_the_caller(channel: socket.socket) -> None:
 
 
 def set_up(config: Config, directory: Path, channel: socket.socket) -> None:
-    """Furnish the namespaces. Each line needs those before it."""
+    """Set up the namespaces. The order matters: each line needs the lines before it."""
     namespaces.make_mounts_private()
     picked = volumes.pick_up(config.volumes)
     rootfs.enter(overlay.mount(directory))
@@ -71,20 +71,19 @@ def set_up(config: Config, directory: Path, channel: socket.socket) -> None:
 
 
 def connect_streams(config: Config, channel: socket.socket) -> None:
-    """Give the command its standard streams: a terminal, or the caller's, with nothing to read unless -i is given."""
+    """Give the command its standard streams: a terminal, or the caller's. Without -i, standard input is /dev/null."""
     if config.tty:
         master = terminal.open_terminal()
         socket.send_fds(channel, [b"0 terminal"], [master])
     elif not config.interactive:
         null = os.open("/dev/null", os.O_RDONLY | os.O_NONBLOCK)  # a running container may have put a FIFO there
-        os.set_blocking(null, True)
         if os.fstat(null).st_rdev != os.makedev(1, 3):  # or a link, say to /proc/self/exe: still the host's Python
-            null, _ = os.pipe()  # as empty as the true one, once exec has closed the other end
+            null, _ = os.pipe()  # empty like /dev/null, once exec has closed the other end
         os.dup2(null, 0)
 
 
 def enter(workdir: str, make: bool) -> None:
-    """Begin in the working directory, which is made if the image lacks it and we are to `make` it."""
+    """Begin in the working directory. With `make`, make it first if the image does not have it."""
     try:
         for folder in (*reversed(Path(workdir).parents), Path(workdir)):
             if make and not folder.exists():
@@ -95,17 +94,17 @@ def enter(workdir: str, make: bool) -> None:
 
 
 def drop_privileges(user: users.User, tty: bool) -> None:
-    """Keep of root's powers what a container may have, then be the user. Everything that needs more is done by now."""
+    """Keep only the capabilities that a container may have, then become the user. What needs more is done before."""
     for standard in (0, 1, 2):
-        # The terminal and pipes, so that also /dev/stdout can be opened; but never a file of the caller's.
+        # Then the user can open /dev/stdout too. But change only the terminal and pipes, never a file of the caller.
         if user.uid and (tty or os.readlink(f"/proc/self/fd/{standard}").startswith("pipe:")):
             os.fchown(standard, user.uid, -1)
     capabilities.drop()
-    if not namespaces.ROOTLESS:  # there is no other to become
+    if not namespaces.ROOTLESS:  # else there is no other user
         linux.set_ids(user.uid, user.gid, [user.gid, *user.groups])
 
 
 def environment(config: Config, home: str) -> dict[str, str]:
-    """The command's environment, made afresh: the host's may hold passwords, and paths that mean nothing here."""
+    """Return a new environment for the command. The host's may hold passwords, and paths that do not exist here."""
     env = {"PATH": program.PATH, "HOSTNAME": config.hostname, "HOME": home}
     return env | ({"TERM": "xterm"} if config.tty else {}) | config.env

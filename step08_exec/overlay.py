@@ -2,11 +2,11 @@
 
     merged    what the container sees, and where it writes
       │
-    upper     its own: each file that it has written, and a mark for each that it has deleted
-    lower     the image, which nobody writes to any more
+    upper     the container's own: each file that it has written, and a mark for each that it has deleted
+    lower     the image, which is never written to
 
-The first write to a file of the image copies it up whole; until then the layer costs nothing, whatever the image's
-size. All of it lies in one directory of the store, which is gone with the container.
+The first write to a file of the image copies the whole file up. Until then the layer needs no space, however large
+the image is. All of it lies in one directory of the store, which is removed with the container.
 """
 
 import errno
@@ -26,22 +26,22 @@ def prepare(directory: Path, image: Path) -> None:
     """Make a layer for one container, in its `directory`, over the root file system of `image`."""
     try:
         (directory / "lower").symlink_to(image)
-    except PermissionError as error:  # vfat, exfat: they have no links, and no layers either
+    except PermissionError as error:  # vfat, exfat: they have no links, and cannot hold a layer
         raise refusal(error, directory) from None
-    for name in ("upper", "work", "merged"):  # work: where the kernel prepares what it then renames into upper
+    for name in ("upper", "work", "merged"):  # work: the kernel prepares files there, then renames them into upper
         (directory / name).mkdir()
-    # The container's `/` has its owner and mode from upper.
+    # The container's `/` gets the owner and mode of upper.
     shutil.copystat(image, directory / "upper")
-    with suppress(PermissionError):  # without root all is the caller's
+    with suppress(PermissionError):  # without root the caller owns all files
         os.chown(directory / "upper", image.stat().st_uid, image.stat().st_gid)
 
 
 def mount(directory: Path) -> Path:
-    """Lay the container's layer over its image. Returns where: to be called inside the mount namespace.
+    """Mount the container's layer over its image. Call this inside the mount namespace. Returns the mount point.
 
-    Raises ContainerError if the file system that the store is on cannot be an upper layer.
+    Raises ContainerError if the store's file system cannot be an upper layer.
     """
-    # In the options, commas and colons have a meaning. The store's path may hold some; these relative names hold none.
+    # Commas and colons have a meaning in the options. The store's path may contain some; these relative names do not.
     linux.chdir(str(directory))
     try:
         options = f"lowerdir=lower,upperdir=upper,workdir=work{attributes()}"
@@ -52,10 +52,10 @@ def mount(directory: Path) -> Path:
 
 
 def attributes() -> str:
-    """The option that says where the kernel keeps its marks: "" for the extended attributes trusted.overlay.*, which
-    only the real root may set; else user.overlay.* (userxattr). We try it: we may be root of a user namespace only.
+    """Return the option for the kernel's marks. They are extended attributes: trusted.overlay.* (option ""), which only
+    the real root may set, or user.overlay.* (userxattr). We try one: we may be root in a user namespace only.
 
-    Raises OSError if files have no attributes here. The kernel would mount, and fail when a directory is removed.
+    Raises OSError if files have no such attributes here: the mount would work, but removing a directory would fail.
     """
     try:
         os.setxattr("work", "trusted.overlay.try", b"")
@@ -66,7 +66,7 @@ def attributes() -> str:
 
 
 def refusal(error: OSError, directory: Path) -> ContainerError:
-    """Why there is no layer to be had here, and the remedy."""
+    """Return the error that says why no layer can be mounted here, and what to do."""
     if error.errno == errno.ENODEV:
         return ContainerError("this kernel has no overlayfs: load it (as root) with 'modprobe overlay'")
     if error.errno not in UNABLE:
@@ -79,7 +79,7 @@ def refusal(error: OSError, directory: Path) -> ContainerError:
 
 
 def file_system(path: Path) -> str:
-    """The type of the file system that `path` is on: mountinfo in proc(5)."""
+    """Return the type of the file system of `path`: mountinfo in proc(5)."""
     device = os.stat(path).st_dev
     name = f"{os.major(device)}:{os.minor(device)}"
     for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():

@@ -9,7 +9,7 @@ from .volumes import Volume
 
 @dataclass(frozen=True)
 class Config:
-    """One container, as `run` was told to make it. Init, a clone of the runtime, finds it in its memory."""
+    """The settings of one container. Init gets them without a message: it is a clone, with a copy of our memory."""
 
     id: str
     image: str
@@ -23,11 +23,11 @@ class Config:
     user: str
     env: dict[str, str]
     volumes: list[Volume]
-    name: str  # "": two words are drawn
-    networks: list[str]  # their names; or none or host, alone
-    ip: str  # on the first of them
+    name: str  # "": two random words
+    networks: list[str]  # their names; or only none, or only host
+    ip: str  # on the first network
     ports: list[PortMapping]
-    remove: bool  # its record, as soon as it ends
+    remove: bool  # remove the record when the container ends
 
     @property
     def network(self) -> str:

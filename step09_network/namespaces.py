@@ -1,4 +1,4 @@
-"""Which namespaces a container gets, and who its root is outside (namespaces(7), user_namespaces(7))."""
+"""Which namespaces a container gets, and which host user its root is (namespaces(7), user_namespaces(7))."""
 
 import errno
 import fcntl
@@ -12,12 +12,12 @@ from .lib import explain, linux
 from .lib.errors import INSIDE, ContainerError, sentence
 from .lib.linux import CLONE, MS
 
-# Asked before the clone: inside, the caller is 0.
+# Read before the clone: in the new user namespace our user id is 0.
 ROOTLESS = os.geteuid() != 0
 
 
 def flags(network: str) -> CLONE:
-    """The namespaces to make: all that isolate, and without root the user namespace that permits the others.
+    """Return the namespaces to create. Without root, one is a user namespace: it permits us to create the others.
 
     With `network` "host" there is no network namespace.
     """
@@ -29,8 +29,8 @@ def flags(network: str) -> CLONE:
 def map_caller_to_root(pid: int) -> None:
     """Map the caller to root (0) in the user namespace of process `pid`. Nobody else is mapped.
 
-    The kernel wants this order: without root, setgroups(2) must be given up before gid_map may be written. Otherwise
-    a member of a group that is denied something could leave that group (CVE-2014-8989).
+    The kernel demands this order: without root, setgroups(2) must be switched off before gid_map is written. Else a
+    user could leave a group, and so open a file whose mode denies access to that group (CVE-2014-8989).
     """
     linux.write_file(f"/proc/{pid}/uid_map", f"0 {os.geteuid()} 1")
     linux.write_file(f"/proc/{pid}/setgroups", "deny")
@@ -38,12 +38,12 @@ def map_caller_to_root(pid: int) -> None:
 
 
 def make_mounts_private() -> None:
-    """Let nobody outside see what is mounted from here on: mount_namespaces(7).
+    """Make all mounts private, so that the host does not see what we mount from here on: mount_namespaces(7).
 
-    A new mount namespace is a copy whose mounts still belong to the host's peer groups where `/` is shared, and
-    systemd shares it. Unless they are made private first, our /proc lands on the host's.
+    A new mount namespace gets copies of the host's mounts. Where `/` is shared (systemd shares it), a copy stays in
+    the host's peer group: the kernel would mount our /proc on the host's /proc, too.
     """
-    with refusal_explained():  # on Ubuntu AppArmor allows an unprivileged user namespace, and then refuses this
+    with refusal_explained():  # Ubuntu's AppArmor lets any user make a user namespace, but refuses this in it
         linux.mount(None, "/", None, MS.MS_REC | MS.MS_PRIVATE)
 
 
@@ -60,7 +60,7 @@ def bring_up_loopback() -> None:
 
 @contextmanager
 def refusal_explained() -> Iterator[None]:
-    """Turn the kernel's refusal of new namespaces into ContainerError, with the remedy."""
+    """Turn the kernel's refusal of new namespaces into a ContainerError that says what to do."""
     try:
         yield
     except OSError as error:
@@ -68,13 +68,13 @@ def refusal_explained() -> Iterator[None]:
 
 
 def remedy(error: OSError) -> str:
-    """Why the kernel refuses, and what to do."""
+    """Return why the kernel refuses, and what to do."""
     if error.errno == errno.ENOSPC:
         limit = "user.max_user_namespaces" if ROOTLESS else "user.max_*_namespaces"
         return f"the limit on namespaces is reached: raise it (as root) with 'sysctl {limit}=15000'; see namespaces(7)"
     if error.errno not in (errno.EPERM, errno.EACCES, errno.EINVAL, errno.EUSERS, errno.ENOSYS):
         return sentence(error)
-    if INSIDE and (not ROOTLESS or error.errno == errno.ENOSYS):  # as engines of containers answer clone3
+    if INSIDE and (not ROOTLESS or error.errno == errno.ENOSYS):  # container engines answer clone3 with ENOSYS
         return sentence(error)
     if not ROOTLESS:
         return f"{sentence(error)}: this root may not make namespaces"

@@ -1,4 +1,4 @@
-"""The command: found as a shell would find it, and executed (execve(2))."""
+"""Find the command as a shell would, and execute it (execve(2))."""
 
 import os
 import re
@@ -24,23 +24,23 @@ def execute(command: list[str], env: dict[str, str]) -> NoReturn:
 
 
 def refuse_ourselves(path: str, depth: int = 0) -> None:
-    """Raise ContainerError if to execute `path` would be to execute /proc/self/exe: the host's Python, as we still are.
+    """Raise ContainerError if `path` leads to /proc/self/exe. That is still the host's Python, before our execve(2).
 
-    A link can lead there, and so can the first line of a script. A process that executes it can open the file, which
-    lies outside, and write to it once nobody executes it any more (CVE-2019-5736, found in runc). That is the second
-    lock: the runtime executes it as long as the container lives, and Linux then refuses with ETXTBSY (6.11 and 6.12 do
-    not).
+    A link can lead there, and so can the first line of a script. A process that executes the host's Python can open
+    this file, and write to it when nobody executes it any more (CVE-2019-5736, found in runc). There is one more
+    protection: the runtime executes Python as long as the container lives, and Linux refuses to write to a file that is
+    executed: ETXTBSY (6.11 and 6.12 do not).
     """
     if os.path.samefile(path, "/proc/self/exe"):
         raise ContainerError(f"{path}: that is the runtime itself, a program outside the container", 126)
     with open(path, "rb") as file:
-        script = re.match(rb"#![ \t]*([^ \t\0\n]+)", file.read(256))  # where the kernel, too, lets the name end
-    if script and os.path.isfile(script[1]) and depth < 5:  # the kernel follows no further, either
+        script = re.match(rb"#![ \t]*([^ \t\0\n]+)", file.read(256))  # the kernel ends the name there, too
+    if script and os.path.isfile(script[1]) and depth < 5:  # the kernel goes no deeper, either
         refuse_ourselves(os.fsdecode(script[1]), depth + 1)
 
 
 def find(name: str, path: str) -> str:
-    """Where the program `name` is, in the container's own PATH and root."""
+    """Return the path of the program `name`, from the container's PATH and inside its root."""
     candidates = [name] if "/" in name else [f"{folder}/{name}" for folder in path.split(":") if name]
     found = [candidate for candidate in candidates if os.path.exists(candidate)]
     for candidate in found:

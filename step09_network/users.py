@@ -1,6 +1,6 @@
-"""Who the command runs as: names are looked up in the image's own files, passwd(5) and group(5).
+"""Find the user that the command runs as, in the image's own files: passwd(5) and group(5).
 
-Called inside the container's root. The standard library's pwd would ask the host's name services.
+This is called inside the container's root. Python's module pwd would ask the host's name services.
 """
 
 import os
@@ -17,7 +17,7 @@ LARGEST_ID = 2**32 - 2  # -1, all bits set, means "leave as it is" to the kernel
 
 @dataclass(frozen=True)
 class User:
-    """A user as the kernel knows one, by numbers, and the home directory."""
+    """A user as the kernel knows it, by numbers; and the home directory."""
 
     uid: int
     gid: int
@@ -26,9 +26,9 @@ class User:
 
 
 def find(wanted: str) -> User:
-    """The user that `USER[:GROUP]` means, each a name or a number. Raises ContainerError if there is no such name.
+    """Return the user for `USER[:GROUP]`, each a name or a number. Raises ContainerError if there is no such name.
 
-    Without root the container has only one user, its root, which is the caller.
+    Without root the container has only one user: its root, which is the caller.
     """
     name, _, group = wanted.partition(":")
     user = look_up(name or "0", group)
@@ -38,14 +38,12 @@ def find(wanted: str) -> User:
 
 
 def look_up(name: str, group: str) -> User:
-    """Find a user in the image's files, and the user's own group unless another is given.
+    """Find a user in the image's files. Without `group`, take the user's own groups from there.
 
-    A number need not be there; then the group is 0 and home is `/`, as in Docker.
+    A number that is not in the files is allowed, as in Docker: then the group is 0 and the home is `/`.
     """
     entries = [fields for fields in table("/etc/passwd") if len(fields) >= 6 and fields[2].isdecimal()]
-    entry = next((fields for fields in entries if fields[0] == name), None) or next(
-        (fields for fields in entries if fields[2] == name), None
-    )
+    entry = next((fields for fields in entries if name in (fields[0], fields[2])), None)
     uid = number(entry[2] if entry else name, "user")
     gid = number(entry[3], "group") if entry else 0
     home = (entry[5] if entry else "") or "/"
@@ -56,20 +54,20 @@ def look_up(name: str, group: str) -> User:
 
 
 def find_group(wanted: str) -> int:
-    """The number of a group, given by name or number."""
+    """Return the number of a group, given its name or number."""
     found = [fields[2] for fields in groups() if fields[0] == wanted]
     return number(found[0] if found else wanted, "group")
 
 
 def groups() -> list[list[str]]:
-    """The entries of /etc/group: name, password, number, members."""
+    """Return the entries of /etc/group: name, password, number, members."""
     return [fields for fields in table("/etc/group") if len(fields) == 4 and fields[2].isdecimal()]
 
 
 def table(path: str) -> list[list[str]]:
-    """The fields of a file like passwd(5); none if the image has no such file."""
-    with suppress(FileNotFoundError, NotADirectoryError):
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a FIFO would keep us waiting
+    """Return the fields of each line in a file like passwd(5); an empty list if the image has no such file."""
+    with suppress(FileNotFoundError):
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # with a FIFO we would wait for ever
         try:
             data = os.read(fd, LONGEST_FILE) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
         finally:
@@ -79,9 +77,9 @@ def table(path: str) -> list[list[str]]:
 
 
 def number(text: str, what: str) -> int:
-    """A user's or group's number. Raises ContainerError for a name: it was looked up before, and not found."""
+    """Return a user's or group's number. Raises ContainerError if `text` is a name: it was not found."""
     if not (text.isascii() and text.isdecimal()):
         raise ContainerError(f"{what} {text!r} is not in the image's /etc/{'passwd' if what == 'user' else 'group'}")
     if len(text) > 10 or int(text) > LARGEST_ID:
-        raise ContainerError(f"{what} {text:.20}: at most {LARGEST_ID}")
+        raise ContainerError(f"{what} {text:.20}: the number may be at most {LARGEST_ID}")
     return int(text)

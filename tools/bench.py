@@ -1,8 +1,8 @@
-"""How long a container takes to start, what it weighs, how long an image takes to import: `make bench`.
+"""Measure how fast a container starts, how much memory it needs, how fast an image is imported: `make bench`.
 
-All is measured in one run and in turn (A B C, A B C, …), so that a machine that is slow, or grows slow halfway, is slow
-for everybody; what counts is the ratio. Nothing outlives the run but a tar file in .cache/: the containers have a state
-directory of their own, and Podman its own storage. Run by root, what has a network has it in a namespace of its own.
+All is measured in one run and in turn (A B C, A B C, …). So if the machine is slow, or becomes slow, it is slow for all
+of them: look at the ratio. After the run only tar files in .cache/ are left: the containers have a state directory of
+their own, and Podman its own storage. As root, everything with a network runs in a network namespace of its own.
 """
 
 import ctypes
@@ -35,16 +35,16 @@ CACHE = PROJECT / ".cache" / "bench"
 ROOT = os.geteuid() == 0
 MB = 1_000_000
 
-# The aims. They are shown and never enforced: they hold on most machines, not on all.
-ABOVE_TYPER_FIRST, ABOVE_TYPER = 0.015, 0.030  # seconds that `run true` of step 1, of the others may take beyond it
-OF_PODMAN = 0.6  # what part it may take of `podman run --rm --network none`
-OF_PODMAN_CONNECTED = 0.7  # … and of `podman run --rm`, both with a network
-OF_TAR = 2  # how many times as long as `tar -x` importing may take; as `tar -c` or `cp -a`, committing
-LISTED = 0.5  # seconds that `ps -a` of a thousand may take
-KEEPER = 8  # MiB that the process which stays with a container may weigh
-INDEPENDENT = 1.1  # … and starting from a large image, or one of many, as long as from a small and only one
+# The aims. They are shown, but not enforced: most machines reach them, not all.
+ABOVE_TYPER_FIRST, ABOVE_TYPER = 0.015, 0.030  # seconds that `run true` may take beyond Typer: in step 1, in the others
+OF_PODMAN = 0.6  # of the time of `podman run --rm --network none`
+OF_PODMAN_CONNECTED = 0.7  # … of the time of `podman run --rm`, both with a network
+OF_TAR = 2  # times: importing compared with `tar -x`, committing compared with `tar -c` or `cp -a`
+LISTED = 0.5  # seconds for `ps -a` with a thousand containers
+KEEPER = 8  # MiB of memory for the process that stays with a container
+INDEPENDENT = 1.1  # times: starting from a large image, or from one of many, compared with a small, single one
 
-# runc and cgroupfs do without systemd, and these limits a root without CAP_SYS_RESOURCE may set: containers.conf(5).
+# runc and cgroupfs work without systemd. A root without CAP_SYS_RESOURCE may set these limits: containers.conf(5).
 CONTAINERS_CONF = """\
 [engine]
 runtime = "runc"
@@ -57,7 +57,7 @@ default_ulimits = ["nofile=1024:1024", "nproc=1000:1000"]
 
 @dataclass(frozen=True)
 class Effort:
-    """How often what is measured."""
+    """How often each thing is measured."""
 
     runs: int = 50  # start-ups, one after another
     crowd: int = 20  # start-ups at once
@@ -74,7 +74,7 @@ terminal = Console(stderr=True)
 
 
 class Failed(Exception):
-    """A command did not exit with 0. The message says which, and what it said."""
+    """A command did not exit with 0. The message names the command and its error."""
 
 
 @dataclass(eq=False)
@@ -112,9 +112,9 @@ class Contender:
         return time.perf_counter() - began
 
     def weigh(self) -> None:
-        """Watch the memory of all its processes while it sleeps for a moment.
+        """Run `sleep`, and watch the memory of all processes that belong to it.
 
-        Not by getrusage(2): its ru_maxrss counts this process's own memory, which the child shares until it execs.
+        getrusage(2) would not do: its ru_maxrss also counts our own memory, which the child shares until its exec.
         """
         others = set(descendants())
         process = self.start("sleep", "0.5")
@@ -157,13 +157,13 @@ def kib(pid: int, file: str, name: str) -> int:
 
 
 def adopt_orphans() -> None:
-    """Podman's conmon leaves its parent at once. As subreaper, prctl(2), we become its parent, and see its memory."""
+    """Become the parent of Podman's conmon, which leaves its own parent, to see its memory: a subreaper, prctl(2)."""
     pr_set_child_subreaper = 36
     ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1, 0, 0, 0)
 
 
 def bury_orphans() -> None:
-    """Wait until they are gone. What conmon calls when its container has ended still writes to Podman's storage."""
+    """Wait until all orphans have ended: when a container ends, conmon calls a program that writes to the storage."""
     give_up = time.monotonic() + 10
     with suppress(ChildProcessError):
         while time.monotonic() < give_up:
@@ -175,7 +175,7 @@ def bury_orphans() -> None:
 
 
 def environment(state: Path) -> dict[str, str]:
-    """None of the caller's PYTHON… variables: they would change what starting Python costs."""
+    """Return the environment, without the caller's PYTHON… variables: they would change how fast Python starts."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "USER", "XDG_RUNTIME_DIR") if name in os.environ}
     return kept | {"MYDOCKER_ROOT": str(state), "CONTAINERS_CONF": str(state / "containers.conf")}
 
@@ -187,7 +187,7 @@ def has_images(step: str) -> bool:
 def start_up(step: str, state: Path) -> Contender:
     run = [step, "run", "busybox"] if has_images(step) else [step, "run"]  # steps 1 and 2 run on the host's files
     if step >= "step07":
-        run.insert(2, "--rm")  # as the others' containers, and those of the steps before, which leave nothing
+        run.insert(2, "--rm")  # the other containers leave nothing either
     run[2:2] = no_network(step)
     return Contender(" ".join([*run, "true"]), before(sys.executable, "-m", *run), environment(state))
 
@@ -197,7 +197,7 @@ def has_networks(step: str) -> bool:
 
 
 def no_network(step: str) -> list[str]:
-    """By default there would be one on this machine itself."""
+    """Return the options for no network. By default there would be one on this machine itself."""
     return ["--network", "none"] if has_networks(step) else []
 
 
@@ -207,7 +207,7 @@ def connected(step: str, state: Path, namespaces: list[str]) -> Contender:
 
 
 def hold_namespaces(cleanup: ExitStack) -> list[str]:
-    """The words before a command of root's whose bridge, firewall rules and mounts shall vanish with this process."""
+    """Return the words before a command of root. Its bridge, rules and mounts then disappear with this process."""
     script = "ip link set lo up; echo ready; exec sleep infinity"
     holder = cleanup.enter_context(
         subprocess.Popen(["unshare", "--net", "--mount", "sh", "-c", script], stdout=subprocess.PIPE)
@@ -219,7 +219,7 @@ def hold_namespaces(cleanup: ExitStack) -> list[str]:
 
 
 def call(step: str, state: Path, *words: str) -> None:
-    """Another command of the runtime's than `run`. Raises Failed."""
+    """Call a command of the runtime other than `run`. Raises Failed."""
     Contender(" ".join([step, *words]), always(sys.executable, "-m", step, *words), environment(state)).once()
 
 
@@ -255,7 +255,7 @@ def peers(scratch: Path, rootfs: Path | None, namespaces: list[str], cleanup: Ex
 
 
 def runc(scratch: Path, rootfs: Path, env: dict[str, str]) -> Contender:
-    """What Docker and Podman call in the end: https://github.com/opencontainers/runtime-spec, one bundle a command."""
+    """Docker and Podman call runc. Each command has a bundle: https://github.com/opencontainers/runtime-spec"""
 
     def argv(command: Sequence[str]) -> list[str]:
         bundle = scratch / f"bundle-{command[0]}"
@@ -274,7 +274,7 @@ def runc(scratch: Path, rootfs: Path, env: dict[str, str]) -> Contender:
 def podman_with_image(
     scratch: Path, rootfs: Path, env: dict[str, str], namespaces: list[str], cleanup: ExitStack
 ) -> list[str]:
-    """The words that call a Podman which has `rootfs` as its image busybox. Raises Failed."""
+    """Return the words that call a Podman with `rootfs` as its image busybox. Raises Failed."""
     (scratch / "containers.conf").write_text(CONTAINERS_CONF)
     podman = ["podman", *(f"--{name}={scratch / 'podman' / name}" for name in ("root", "runroot", "tmpdir"))]
     if ROOT:
@@ -289,7 +289,7 @@ def podman_with_image(
 
 
 def tree(rootfs: Path, size: int) -> Path:
-    """A tar file of `rootfs` and, in /opt, about `size` bytes of this machine's /usr, 30 kB a file. Made once."""
+    """Make, once, a tar file of `rootfs` with about `size` bytes of this machine's /usr in /opt, 30 kB a file."""
     archive = CACHE / f"image-{size // MB}MB.tar"
     if archive.exists():
         return archive
@@ -298,14 +298,14 @@ def tree(rootfs: Path, size: int) -> Path:
     with terminal.status(f"making {archive}"), tarfile.open(half, "w") as tar:
         tar.add(rootfs, ".")
         taken = files = 0
-        for copy in itertools.count():  # a small machine's /usr goes in more than once
+        for copy in itertools.count():  # if /usr is small, it is added more than once
             for folder, folders, names in os.walk("/usr"):
                 folders.sort()
                 inside = f"opt/{copy}/{Path(folder).relative_to('/usr')}"
                 tar.add(folder, inside, recursive=False)
                 for path in (Path(folder, name) for name in sorted(names)):
                     length = path.lstat().st_size
-                    # A large file waits until there are small ones enough to keep the mean at 30 kB.
+                    # Take a large file only when there are enough small ones to keep the mean at 30 kB.
                     if taken + length > 30_000 * (files + 300) or not (path.is_symlink() or os.access(path, os.R_OK)):
                         continue
                     tar.add(path, f"{inside}/{path.name}")
@@ -317,7 +317,7 @@ def tree(rootfs: Path, size: int) -> Path:
 
 
 def debian(rootfs: Path) -> Path:
-    """A tar file of a Debian of 300 MB, from its packages. Made once; where that cannot be, `tree` has to do."""
+    """Make, once, a tar file of a Debian of 300 MB from its packages. Where this fails, `tree` makes one instead."""
     archive = CACHE / "debian-300MB.tar"
     if archive.exists():
         return archive
@@ -339,9 +339,9 @@ def debian(rootfs: Path) -> Path:
 
 
 def import_large(step: str, store: Path, rootfs: Path, size: int) -> None:
-    """Import `rootfs` and, in /opt, `size` bytes in files of 30 kB, written one by one but all alike. Raises Failed.
+    """Import `rootfs` with `size` bytes in /opt, in files of 30 kB that are all alike. Raises Failed.
 
-    The archive goes through a pipe: so nothing has to be kept of it, and to be written twice.
+    The archive goes through a pipe, so it is not stored and nothing is written twice.
     """
     data = b"all alike\n" * 3_000
     argv = [sys.executable, "-m", step, "import", "-", "busybox"]
@@ -362,7 +362,7 @@ def import_large(step: str, store: Path, rootfs: Path, size: int) -> None:
 
 
 def in_turn(what: str, rounds: int, contenders: list[Contender], measure: Callable[[Contender], object]) -> None:
-    """Measure each, `rounds` times over. What fails is noted and leaves the list; without the first, all fails."""
+    """Measure each one `rounds` times, in turn. If one fails, note this and leave it out; if the first fails, stop."""
     base = contenders[0]
     with terminal.status("") as status:
         for turn in range(rounds):
@@ -378,7 +378,7 @@ def in_turn(what: str, rounds: int, contenders: list[Contender], measure: Callab
 
 
 def try_out(contender: Contender) -> None:
-    """Run it once, unmeasured: this warms the caches, and finds what is not installed or does not work here."""
+    """Run each once, unmeasured. This fills the caches, and finds what is not installed or does not work here."""
     contender.once()
 
 
@@ -398,7 +398,7 @@ def measure_start_up(contenders: list[Contender], effort: Effort) -> None:
 
 
 def measure_joining(effort: Effort) -> Iterator[list[Contender]]:
-    """A child that is born and ends, moved into a cgroup in both ways: by its parent, and as our steps do it."""
+    """Measure a child that starts and ends, put into a cgroup in two ways: by its parent, and as our steps do it."""
     from step02_cgroups.cgroups import created
     from step02_cgroups.cgroups.limits import Limits
     from step02_cgroups.lib import linux
@@ -437,7 +437,7 @@ def measure_joining(effort: Effort) -> Iterator[list[Contender]]:
 
 
 def measure_import(steps: Sequence[str], archive: Path, scratch: Path, effort: Effort) -> list[Contender]:
-    """`tar -x` and each step's `import`, of the same archive, each into a fresh folder of the same file system."""
+    """Measure `tar -x` and `import` of each step: the same archive, each into a new folder on the same file system."""
     unpack = ["tar", "-xf", str(archive), "-C"]
     tar = Contender(f"tar -x of {archive.stat().st_size // MB} MB", lambda _: [*unpack, tar.env["MYDOCKER_ROOT"]], {})
     contenders = [tar]
@@ -460,9 +460,9 @@ def measure_import(steps: Sequence[str], archive: Path, scratch: Path, effort: E
 
 
 def measure_commit(step: str, podman: list[str], archive: Path, scratch: Path, effort: Effort) -> list[Contender]:
-    """`tar -c` and `cp -a` of a root file system, and `commit` of a container that has it: the step's, and Podman's.
+    """Measure `tar -c` and `cp -a` of a root file system, and `commit` of a container of it, by the step and by Podman.
 
-    tar and cp are asked to keep extended attributes, as `commit` does: a system's file capabilities are some.
+    tar and cp have to keep extended attributes, as `commit` does: file capabilities are extended attributes.
     """
     store, copy = scratch / "commit", scratch / "copy"
     ours, theirs = environment(store), environment(scratch)
@@ -499,7 +499,7 @@ def measure_commit(step: str, podman: list[str], archive: Path, scratch: Path, e
     try:
         for _ in range(effort.imports):
             in_turn("commit", 1, contenders, measured)
-            # Not sooner: ext4 without a journal searches long for an inode where many have just gone.
+            # Only now: ext4 without a journal searches long for an inode when many have just been removed.
             in_turn("commit: cleaning up", 1, afterwards, Contender.once)
     finally:
         call(step, store, "rm", "-f", "box")
@@ -509,7 +509,7 @@ def measure_commit(step: str, podman: list[str], archive: Path, scratch: Path, e
 
 
 def measure_images(step: str, rootfs: Path, scratch: Path, effort: Effort) -> list[Contender]:
-    """Start-up from an image of 10 MB, from one of 1 GB, and from the small one among many."""
+    """Measure the start from an image of 10 MB, from one of 1 GB, and from the small one among many."""
     contenders = []
     for which in ("of 10 MB", "of 1 GB", f"of 10 MB, among {effort.images}"):
         store = scratch / which.replace(" ", "-")
@@ -548,7 +548,7 @@ while True:
 
 
 def throughput(contender: Contender, namespaces: list[str]) -> float:
-    """What comes through a published port: GB/s, the best of three."""
+    """Measure how fast data comes through a published port: GB/s, the best of three."""
     *run, image = contender.argv([])
     serve = "head -c 200000000 /dev/zero | timeout 20 nc -l -p 80"
     best = 0.0
@@ -556,7 +556,7 @@ def throughput(contender: Contender, namespaces: list[str]) -> float:
         words = [*run, "-p", "8080:80", image, "sh", "-c", serve]
         server = subprocess.Popen(words, env=contender.env, cwd=PROJECT, stderr=errors)
         receive = [*namespaces, sys.executable, "-c", RECEIVE]
-        with suppress(subprocess.TimeoutExpired):  # a connection of before the server was there has ended it
+        with suppress(subprocess.TimeoutExpired):  # a connection from before the server was ready has ended it
             told = subprocess.run(receive, capture_output=True, text=True, check=True, timeout=30).stdout
             best = max(best, float(told) / 1e9)
         server.wait()
@@ -564,7 +564,7 @@ def throughput(contender: Contender, namespaces: list[str]) -> float:
 
 
 def add_records(step: str, store: Path, count: int) -> None:
-    """Put containers on record that have ended: copies of one, as all that is read of them are two small files."""
+    """Add records of ended containers: copies of one record, as only two small files of each are read."""
     call(step, store, "run", *no_network(step), "--name", "record-0", "busybox", "true")
     [model] = (store / "containers").iterdir()
     config = json.loads((model / "config.json").read_text())
@@ -576,7 +576,7 @@ def add_records(step: str, store: Path, count: int) -> None:
 
 
 def podman_words(contenders: Sequence[Contender]) -> list[str]:
-    """How Podman is called, if it works here."""
+    """Return the words that call Podman, if it works here."""
     for contender in contenders:
         if contender.name == "podman run --rm --network none":
             return contender.argv([])[: -len(("run", "--rm", "--network", "none", "busybox"))]
@@ -584,7 +584,7 @@ def podman_words(contenders: Sequence[Contender]) -> list[str]:
 
 
 def measure_detached(step: str, podman: list[str], scratch: Path, effort: Effort) -> dict[str, list[Contender]]:
-    """`run -d` and `ps -a` with no other container on record and with many; and what stays with each that runs."""
+    """Measure `run -d` and `ps -a` with no other container on record and with many, and the memory of the monitors."""
     few, many, many_of_podman = scratch / step, scratch / f"{step}-records", environment(scratch)
     add_records(step, many, effort.records)
     ours = [sys.executable, "-m", step]
@@ -625,12 +625,12 @@ def measure_detached(step: str, podman: list[str], scratch: Path, effort: Effort
 
 
 def weigh_keepers(contender: Contender, count: int) -> None:
-    """The memory of the processes that stay with containers in the background: the largest, and the mean of all."""
+    """Measure the memory of the processes that stay with containers in the background: the largest, and the mean."""
     with terminal.status(contender.name):
         others = set(descendants())
         for _ in range(count):
             contender.finish(contender.start("sleep", "1000"))
-        time.sleep(1)  # until the last is what it will be
+        time.sleep(1)  # until the last one has become its monitor
         new = set(descendants()) - others
         sizes = [kib(pid, "smaps_rollup", "Pss:") for pid in new if name_of(pid) != "sleep"]
         sizes = [size for size in sizes if size]  # a zombie has none
@@ -708,7 +708,7 @@ def main(
     step: Annotated[int, typer.Option(help="Measure this step alone, not all.")] = 0,
     quick: Annotated[bool, typer.Option(help="Fewer runs: a glance, no measurement.")] = False,
 ) -> None:
-    """Time every step's containers beside unshare, runc and Podman, and its import beside tar."""
+    """Compare every step's containers with unshare, runc and Podman, and its import with tar."""
     steps = sorted(path.parent.name for path in PROJECT.glob("step[0-9][0-9]_*/__main__.py"))
     chosen = [name for name in steps if not step or name.startswith(f"step{step:02}_")]
     effort = Effort(runs=5, crowd=10, crowds=1, imports=3, images=20, records=100, detached=20) if quick else Effort()
@@ -753,7 +753,7 @@ def main(
             if with_images[-1] >= "step07":
                 words = podman_words(contenders)
                 commits = measure_commit(with_images[-1], words, debian(rootfs), scratch, effort)
-                peers_of = dict(itertools.pairwise(reversed(commits)))  # each of ours stands behind its peer
+                peers_of = dict(itertools.pairwise(reversed(commits)))  # each of ours follows its peer
                 for contender in commits:
                     aim = ""
                     if with_images[-1] in contender.name:

@@ -1,12 +1,12 @@
 """Build one website from the chapters, to be read without the Internet: `make book`.
 
-Sphinx makes it, in the theme Furo, and MyST reads the chapters. Why these: MyST follows CommonMark, so a page looks
+Sphinx makes it, with the theme Furo, and MyST reads the chapters. The reasons: MyST follows CommonMark, so a page looks
 here as it looks in the repository (lists, `<details>`, anchors), and the chapters need nothing that is only for the
-website. Sphinx's search and Furo's pages work from files on a disk, without a server. All three are well kept.
+website. Sphinx's search and Furo's pages work from files on a disk, without a server. All three are maintained.
 
-Each edition, English and Chinese, is a website of its own, so that search finds one language. They lie in one folder
-and link to each other. `prepare` writes a folder of Markdown for each; `build` calls Sphinx. What Sphinx is told stands
-in tools/site/conf.py.
+Each edition, English and Chinese, is a website of its own, so that search finds one language. Both are in one folder
+and link to each other. `prepare` writes a folder of Markdown for each; `build` calls Sphinx. Sphinx's settings are in
+tools/site/conf.py.
 """
 
 import html
@@ -105,7 +105,7 @@ EDITIONS = (ENGLISH, CHINESE)
 
 @dataclass
 class Book:
-    """The repository, and which page of which edition each of its files becomes."""
+    """The repository. It says for each file which page of which edition the file becomes."""
 
     root: Path
     steps: list[Path]
@@ -115,7 +115,7 @@ class Book:
 
 
 def find_pages(root: Path, steps: list[Path], edition: Edition) -> dict[str, str]:
-    """An edition's files by their path in the repository, each with its page: a README is its folder's index."""
+    """Return the page of each file of an edition, by the file's path. A README becomes the index of its folder."""
     names = [edition.readme, *(f"{step.name}/{edition.readme}" for step in steps)]
     names += BESIDE if edition is ENGLISH else ()
     paths = [PurePosixPath(name) for name in names if (root / name).is_file()]
@@ -129,7 +129,7 @@ def find_pages(root: Path, steps: list[Path], edition: Edition) -> dict[str, str
 
 
 def rewrite(text: str, edition: Edition, link: Callable[[re.Match[str]], str]) -> str:
-    """A chapter as the website needs it: `link` rewrites a link, `fence` a block of code."""
+    """Return a chapter as the website needs it. `link` rewrites a link, `fence` a block of code."""
     done, end = "", 0
     for match in FENCE.finditer(text):
         done += prose(text[end : match.start()], link) + fence(match, edition)
@@ -138,12 +138,12 @@ def rewrite(text: str, edition: Edition, link: Callable[[re.Match[str]], str]) -
 
 
 def prose(text: str, link: Callable[[re.Match[str]], str]) -> str:
-    """What is not code. A browser makes a space of the end of a line, and Chinese has none between its words."""
+    """Return text that is not code. A browser shows a line end as a space; between Chinese words there must be none."""
     return LINK.sub(link, BROKEN_CHINESE.sub("", text))
 
 
 def fence(match: re.Match[str], edition: Edition) -> str:
-    """A block of code: a diagram is drawn, and what stands behind the language becomes the block's title."""
+    """Return a block of code. A diagram is drawn. The words after the language become the block's title."""
     indent, ticks, language, note, code = match.groups()
     if language == "mermaid":
         return f'{indent}<pre class="mermaid">\n{html.escape(code)}{indent}</pre>\n'
@@ -154,7 +154,7 @@ def fence(match: re.Match[str], edition: Edition) -> str:
 
 
 def rewrite_link(book: Book, edition: Edition, name: str, match: re.Match[str]) -> str:
-    """A link in a file of the repository, as it must be on that file's page."""
+    """Return a link in a file of the repository as it must be on the page of this file."""
     image, text, target = match.groups()
     if re.match(r"#|\w+:", target):
         return match[0]
@@ -178,12 +178,12 @@ def rewrite_link(book: Book, edition: Edition, name: str, match: re.Match[str]) 
 
 
 def address(edition: Edition, page: str, other: Edition, target: str) -> str:
-    """The address of a page of any edition, as seen from a page of this one."""
+    """Return the address of a page of any edition, relative to a page of this one."""
     return os.path.relpath(f"{other.folder}{target}.html", PurePosixPath(edition.folder + page).parent)
 
 
 def to_page(book: Book, edition: Edition, name: str) -> str:
-    """A file of the repository as the Markdown that Sphinx gets."""
+    """Return the Markdown that Sphinx gets for a file of the repository."""
     page = book.pages[edition][name]
     text = SWITCH.sub("", (book.root / name).read_text())
     title, _, rest = rewrite(text, edition, partial(rewrite_link, book, edition, name)).partition("\n")
@@ -205,7 +205,7 @@ def changes_title(edition: Edition, number: int) -> str:
 
 
 def changes_page(book: Book, edition: Edition, number: int) -> str:
-    """What `make diff` shows, as a page: new files whole, the others as a diff, each under its name."""
+    """Return a page with what `make diff` shows: new files as a whole, other files as a diff, each below its name."""
     new, old = book.steps[number - 1], book.steps[number - 2]
     command = [sys.executable, f"{PROJECT}/tools/chain.py", "--root", str(book.root), "diff", str(number), "--stat"]
     summary = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
@@ -236,7 +236,7 @@ def lexer(name: str) -> str:
 
 
 def contents(book: Book, edition: Edition) -> str:
-    """The tree of pages, which the first page ends with."""
+    """Return the tree of pages, for the end of the first page."""
     pages = list(book.pages[edition].values())
     chapters = [page for page in pages if page.startswith("step")]
     changes = [f"{changes_title(edition, int(page[4:6]))} <{PurePosixPath(page).parent}/changes>" for page in chapters]
@@ -252,7 +252,7 @@ def contents(book: Book, edition: Edition) -> str:
 
 
 def prepare(root: Path, into: Path) -> Book:
-    """Write a folder of Markdown for each edition, `into`/en and `into`/zh_CN. It tells which links lead nowhere."""
+    """Write a folder of Markdown for each edition, `into`/en and `into`/zh_CN. Report links that lead nowhere."""
     shutil.rmtree(into, ignore_errors=True)
     steps = chain.find_steps(root)
     book = Book(root, steps, {edition: find_pages(root, steps, edition) for edition in EDITIONS})

@@ -1,4 +1,4 @@
-"""Keeps the cumulative steps honest: each is the one before plus one feature, and nothing else.
+"""Make sure that each step is the step before plus one feature, and nothing else.
 
     python3 tools/chain.py diff 3     what chapter 3 changes
     python3 tools/chain.py carry 1    takes an edit made in step 1 forward, through every later step
@@ -24,19 +24,19 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
-# What a chapter may ask of its reader, in lines of Python: altered or removed in its predecessor's files, added to
-# them, and in new files. Step 6 brings images, step 9 networks.
+# The limits of a chapter, in lines of Python: altered or removed in the files of the step before, added to them, and in
+# new files. Step 6 brings images, step 9 networks.
 ALTERED, ADDED, NEW = 25, {6: 181}, {6: 930, 9: 1075}
 ADDED_OF_OTHERS, NEW_OF_OTHERS = 150, 650
 CHAPTERS = ("README.md", "README.zh.md")  # each tells of its own step
 # Lines of a whole step that are not blank.
-SIZES = {1: 781, 2: 1177, 3: 1650, 4: 1850, 5: 2100, 6: 2945, 7: 3574, 8: 4110, 9: 5271}
+SIZES = {1: 776, 2: 1172, 3: 1650, 4: 1850, 5: 2100, 6: 2939, 7: 3561, 8: 4092, 9: 5253}
 # compression.zstd came with Python 3.14; an older Python does not list it.
 STANDARD_LIBRARY = sys.stdlib_module_names | {"compression"}
 
 
 def git(where: Path, *args: str, ok: range = range(1)) -> subprocess.CompletedProcess[bytes]:
-    """Run git in a directory. An exit code that is not in `ok` ends the program with git's own words."""
+    """Run git in a directory. An exit code that is not in `ok` ends the program with git's error message."""
     done = subprocess.run(["git", *args], cwd=where, capture_output=True)
     if done.returncode not in ok:
         sys.exit(f"chain: git {args[0]}: {done.stderr.decode(errors='replace').strip()}")
@@ -44,8 +44,8 @@ def git(where: Path, *args: str, ok: range = range(1)) -> subprocess.CompletedPr
 
 
 def find_steps(root: Path) -> list[Path]:
-    """The steps that exist, in order; they must be 1, 2, 3 … without a gap."""
-    # A folder without files is what git leaves of a step (its __pycache__) on a branch that lacks it.
+    """Return the steps that exist, in order. They must be 1, 2, 3 … without a gap."""
+    # On a branch without a step, git leaves a folder with only its __pycache__.
     steps = sorted(path for path in root.glob("step[0-9][0-9]_*") if path.is_dir() and contents(path))
     for number, step in enumerate(steps, start=1):
         if step.name[4:6] != f"{number:02}":
@@ -54,13 +54,13 @@ def find_steps(root: Path) -> list[Path]:
 
 
 def is_code(name: str) -> bool:
-    """Whether the chain is concerned with this file: not the chapter's text, nor what Python and editors leave."""
+    """Return whether this file is part of the chain. Chapters, and what Python and editors leave, are not."""
     parts = PurePosixPath(name).parts
     return name not in CHAPTERS and not any(part == "__pycache__" or part.startswith(".") for part in parts)
 
 
 def contents(step: Path) -> dict[str, bytes]:
-    """The step's files as they stand, by their path inside the step."""
+    """Return the step's files as they are now, by their path inside the step."""
     names = {path.relative_to(step).as_posix(): path for path in sorted(step.rglob("*")) if path.is_file()}
     return {name: path.read_bytes() for name, path in names.items() if is_code(name)}
 
@@ -80,19 +80,19 @@ class Change:
 
 
 def git_diff(old: Path, new: Path, name: str, option: str) -> str:
-    """One file's change between two steps, as git-diff(1) prints it, whatever the reader has configured."""
+    """Return one file's change between two steps, as git-diff(1) prints it without the user's configuration."""
     sides = [f"{step.name}/{name}" if (step / name).exists() else os.devnull for step in (old, new)]
     fixed = ("--no-index", "--no-ext-diff", "--no-textconv", "--no-prefix", "--minimal")
     return git(new.parent, "diff", *fixed, option, "--", *sides, ok=range(2)).stdout.decode(errors="replace")
 
 
 def filled(content: bytes) -> int:
-    """How many lines are not blank."""
+    """Return how many lines are not blank."""
     return sum(1 for line in content.splitlines() if line.strip())
 
 
 def changes(old: Path, new: Path) -> list[Change]:
-    """Every file that differs: first the new ones, then those changed, then those removed."""
+    """Return every file that differs: first new files, then changed files, then removed files."""
     before, after = contents(old), contents(new)
     found = []
     for name in before.keys() | after.keys():
@@ -105,7 +105,7 @@ def changes(old: Path, new: Path) -> list[Change]:
 
 
 def costs(number: int, found: list[Change]) -> dict[str, tuple[int, int]]:
-    """What a step asks of its reader, in lines of Python, each with its limit. A changed line counts as altered."""
+    """Return how many lines of Python a step alters, adds and brings new, with limits. A changed line is altered."""
     code = [change for change in found if change.name.endswith(".py")]
     altered = sum(change.removed for change in code)
     added = sum(max(0, change.added - change.removed) for change in code if change.kind == "changed")
@@ -118,13 +118,13 @@ def costs(number: int, found: list[Change]) -> dict[str, tuple[int, int]]:
 
 
 def room(name: str) -> str:
-    """Which room of the house a file belongs to: its folder, or itself."""
+    """Return the room that a file belongs to: its folder, or the file itself."""
     first, *rest = PurePosixPath(name).parts
     return f"{first}/" if rest else first.removesuffix(".py")
 
 
 def diff(steps: list[Path], number: int, summary_only: bool) -> int:
-    """Show what a chapter changes: at one look first, then line by line."""
+    """Show what a chapter changes: first a summary, then line by line."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `diff 3 | head` is no error
     new = steps[number - 1]
     if number == 1:
@@ -154,7 +154,7 @@ def diff(steps: list[Path], number: int, summary_only: bool) -> int:
 
 
 def committed(commit: str, step: Path) -> dict[str, bytes]:
-    """The step's files as they were in a commit, by their path inside the step."""
+    """Return the step's files as they were in a commit, by their path inside the step."""
     archive = git(step.parent, "archive", "--format=tar", commit, "--", step.name, ok=range(256))
     if archive.returncode:
         sys.exit(f"chain: {step.name} is not in {commit}, so its edits cannot be told: commit it before you carry")
@@ -164,7 +164,7 @@ def committed(commit: str, step: Path) -> dict[str, bytes]:
 
 
 def merge(old: Path, new: Path, name: str, base: bytes) -> str:
-    """Make in `new` the edit that `old`'s file went through since `base`: git-merge-file(1). Returns what is wrong."""
+    """Repeat in `new` the edit that the file in `old` got since `base`: git-merge-file(1). Returns what is wrong."""
     with tempfile.NamedTemporaryFile() as before:
         before.write(base)
         before.flush()
@@ -177,9 +177,9 @@ def merge(old: Path, new: Path, name: str, base: bytes) -> str:
 
 
 def carry_over(old: Path, new: Path, before: dict[str, bytes]) -> bool:
-    """Take what changed in `old` since `before` into `new`, file by file; true if nothing is left to a person.
+    """Carry what changed in `old` since `before` into `new`, file by file. Returns whether there was no conflict.
 
-    All files are done even after a conflict: the next run starts from `new`, and never looks at `old` again.
+    After a conflict the other files are still done: the next run starts from `new` and does not look at `old` again.
     """
     after, ours = contents(old), contents(new)
     clean = True
@@ -208,7 +208,7 @@ def carry_over(old: Path, new: Path, before: dict[str, bytes]) -> bool:
 
 
 def carry(steps: list[Path], revision: str) -> int:
-    """Take the edits made in the first of these steps since `revision` forward, one step at a time, to the last."""
+    """Carry the edits made in the first of these steps since `revision` forward, one step at a time, to the last."""
     for step in steps:
         for name, content in contents(step).items():
             if re.search(rb"^<{7} ", content, re.MULTILINE):
@@ -216,8 +216,8 @@ def carry(steps: list[Path], revision: str) -> int:
     if len(steps) == 1:
         print(f"{steps[0].name} is the last step: there is nothing to carry on to")
         return 0
-    # Every step's old content is read before anything is written. The commit is told by its id, so that going on after
-    # a conflict is right even if somebody commits in between.
+    # Read every step's old content before anything is written. We print the commit's id, so that the user can go on
+    # after a conflict even if somebody commits in between.
     commit = git(steps[0].parent, "rev-parse", "--verify", "--short", revision + "^{commit}").stdout.decode().strip()
     before = [committed(commit, step) for step in steps[:-1]]
     if before[0] == contents(steps[0]):
@@ -237,13 +237,13 @@ def carry(steps: list[Path], revision: str) -> int:
 
 
 def dependencies(root: Path) -> set[str]:
-    """The modules that pyproject.toml's runtime dependencies bring: each of ours is imported by its own name."""
+    """Return the modules of pyproject.toml's runtime dependencies. Each of them has the name of its package."""
     requirements = tomllib.loads((root / "pyproject.toml").read_text())["project"].get("dependencies", [])
     return {re.split(r"[^\w.-]", text.strip())[0].lower().replace("-", "_") for text in requirements}
 
 
 def foreign_imports(name: str, source: bytes, allowed: frozenset[str]) -> Iterator[str]:
-    """A finding for each import in a file, wherever it stands, that leads out of the step."""
+    """Yield a finding for each import in a file, at any place, that leads out of the step."""
     try:
         tree = ast.parse(source)
     except SyntaxError as error:
@@ -262,7 +262,7 @@ def foreign_imports(name: str, source: bytes, allowed: frozenset[str]) -> Iterat
 
 
 def check(steps: list[Path], root: Path) -> int:
-    """Print a table of all steps and, one on a line, whatever breaks the chain's rules; 1 if anything does."""
+    """Print a table of all steps, then a line for each broken rule. Returns 1 if there is one, else 0."""
     known = STANDARD_LIBRARY | dependencies(root)
     findings: list[str] = []
     print(f"{'step':<22}{'lines':>10}{'altered':>8}{'added':>8}{'new':>10}  new rooms")

@@ -53,7 +53,7 @@ def grade(
     watch: Annotated[bool, typer.Option("--watch", help="Grade again whenever a file changes.")] = False,
     limit: Annotated[float | None, typer.Option(help="Seconds for the whole run.  [default: 300]")] = None,
 ) -> None:
-    """Tell what a runtime has earned of a step's 100 points. Exit code 0: all that can be earned here."""
+    """Tell how many of a step's 100 points a runtime has earned. Exit code 0: all that can be earned here."""
     from tools.labs import report
 
     complete = report.run(step, runtime, dir, json, junit, sandbox, watch, limit)
@@ -95,7 +95,7 @@ def grade_class(
     jobs: Annotated[int, typer.Option(min=1, help="How many are graded at once.")] = 2,
     sandbox: Annotated[str, typer.Option(help="vm: each in a virtual machine of its own.")] = "",
 ) -> None:
-    """Grade a folder of submissions: a row for each in DIR/grades.csv. Begun before, it goes on."""
+    """Grade a folder of submissions: a row for each in DIR/grades.csv. If begun before, go on there."""
     from tools.labs import classroom
 
     print(classroom.grade_all(folder.expanduser().resolve(), step, jobs, sandbox))
@@ -112,7 +112,7 @@ def main() -> None:
     """Run what was typed. A failure is one line."""
     for number in (signal.SIGHUP, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda number, _: sys.exit(128 + number))  # so that what was begun is cleaned up
+            signal.signal(number, lambda number, _: sys.exit(128 + number))  # so that what has begun is cleaned up
     try:
         app(prog_name="tools/lab.py")
     except LabError as error:

@@ -1,9 +1,9 @@
-"""Draw the pictures that stand in the texts, as SVG.
+"""Draw the pictures in the texts, as SVG.
 
     make picture
 
 demo.svg, for the top of README, is what `make demo` prints: its output goes through Rich, which can write a console as
-SVG. timeline.svg, for chapter 1, is what a container of step 1 told of itself: see timeline.py.
+SVG. timeline.svg, for chapter 1, is the --explain of a container of step 1: see timeline.py.
 """
 
 import io

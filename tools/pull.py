@@ -1,21 +1,21 @@
-"""Fetches an image from a registry and hands it to `import`: `make pull IMAGE=alpine:3.22`.
+"""Fetch an image from a registry and give it to `import`: `make pull IMAGE=alpine:3.22`.
 
-IMAGE is a name as Docker takes it, and means the same registry. REGISTRY is a mirror to ask instead. Plain http is
-spoken with a registry on this machine only, as a token or a password must not be read on the way.
+IMAGE is a name as in Docker, and means the same registry. REGISTRY is a mirror to ask instead. We use plain http only
+with a registry on this machine: nobody may read a token or a password on the way.
 
-    GET /v2/NAME/manifests/TAG     a manifest, or an index of them: the one for this machine's processor is taken
-    401, WWW-Authenticate: Bearer  where a token is to be had, without a password for a public image; then once more
+    GET /v2/NAME/manifests/TAG     a manifest, or an index of them: we take the one for this machine's processor
+    401, WWW-Authenticate: Bearer  where to get a token (a public image needs no password); then ask once more
     GET /v2/NAME/blobs/DIGEST      the configuration, then the layers, three at a time
 
-(distribution-spec of the Open Container Initiative; distribution/docs/spec/auth/token.md.) Whatever came is compared
-with its size and its SHA-256. What breaks is tried again, from where it broke. The blobs and an index.json are an OCI
-layout, which `import` of a step takes.
+(distribution-spec of the Open Container Initiative; distribution/docs/spec/auth/token.md.) We check the size and the
+SHA-256 of all that comes. If a download breaks, we try again and go on from there. The blobs and an index.json are an
+OCI layout, which `import` of a step can read.
 
-The layout is in .cache/pull, and is removed at the end. It is kept only when the network broke or you typed Ctrl-C: the
-same command then goes on from there. Two pulls of one image wait for each other.
+The layout is in .cache/pull, and is removed at the end. It is kept only if the network broke or you typed Ctrl-C: then
+the same command goes on from there. Two pulls of one image wait for each other.
 
 Requests does the HTTP: proxies, redirects (no password goes to another host), certificates. `oras`, the library for
-registries, downloads without a look at digests, cannot resume, and knows nothing of processors.
+registries, does not check digests, cannot resume, and does not select a processor.
 """
 
 import fcntl
@@ -51,7 +51,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 PROJECT = Path(__file__).resolve().parent.parent
 FIRST = 6  # the step that brings `import`
 HUB = "docker.io"  # where Docker looks for a name without a registry
-HUB_HOST = "registry-1.docker.io"  # the machine that answers for it
+HUB_HOST = "registry-1.docker.io"  # the machine that answers for DOCKER_HUB
 
 # As in Docker (distribution/reference), and in our catalog.
 WORD = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -62,7 +62,7 @@ NAME = re.compile(rf"({WORD}(?:/{WORD})*)(?::([A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}
 OCI, DOCKER = "application/vnd.oci.image.", "application/vnd.docker.distribution.manifest."
 ACCEPT = f"{OCI}index.v1+json, {OCI}manifest.v1+json, {DOCKER}list.v2+json, {DOCKER}v2+json"
 
-# What runs here, the best first, in images' words.
+# What this machine can run, the best first, as images name it.
 MACHINES = {
     "x86_64": ["amd64", "386"],
     "i686": ["386"],
@@ -71,12 +71,12 @@ MACHINES = {
     "armv6l": ["arm/v6", "arm/v5"],
 }
 HERE = MACHINES.get(platform.machine(), [platform.machine()])
-UNSAID = {"arm": "v7", "arm64": "v8", "amd64": "v1"}  # the variant that is meant if none is named
+UNSAID = {"arm": "v7", "arm64": "v8", "amd64": "v1"}  # the variant if none is named
 
 MOST = 2**22  # bytes of JSON: what `import` reads
-CHUNK = 2**16  # bytes: so much is lost at most where a connection breaks
+CHUNK = 2**16  # bytes: at most so much is lost if a connection breaks
 AT_ONCE = 3  # layers
-TRIES = 4  # in a row, without a byte gained
+TRIES = 4  # in a row, without one more byte
 PAUSE = 0.5  # seconds before the second try, then twice as long each time
 LONGEST = 60  # seconds that a registry may ask us to wait
 
@@ -84,17 +84,17 @@ T = TypeVar("T")
 
 
 class PullError(Exception):
-    """What the user reads: one line that says what is wrong. Some of its words may be a stranger's."""
+    """One line for the user that says what is wrong. It may contain text from a registry that we do not trust."""
 
     def __init__(self, message: str) -> None:
         super().__init__("".join(letter if letter.isprintable() else "?" for letter in message))
 
 
 class Broken(PullError):
-    """The network or the registry failed, and may do better next time.
+    """The network or the registry failed, but the next try may work.
 
-    `wait`: the seconds it asks for. Not `soon`: what has never worked will not work in a second either. Not `keep`:
-    after the last try, what has come is of no use.
+    `wait`: the seconds that the registry asks us to wait. If `soon` is false, it has never worked, and will not work in
+    a second either. If `keep` is false, what has come is of no use after the last try.
     """
 
     def __init__(self, message: str, wait: int | None = None, *, soon: bool = True, keep: bool = True) -> None:
@@ -116,7 +116,7 @@ class Reference:
 
 
 def parse(image: str, mirror: str = "") -> Reference:
-    """What Docker understands by a name. Raises PullError for one that it would not take."""
+    """Return what a name means in Docker. Raises PullError for a name that Docker refuses."""
     first, slash, rest = image.partition("/")
     if slash and (first == "localhost" or set(first) & set(".:")):  # otherwise it is a user of Docker Hub
         host, match = first.lower(), NAME.fullmatch(rest)
@@ -140,7 +140,7 @@ def parse(image: str, mirror: str = "") -> Reference:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether host[:port] is this machine itself."""
+    """Return whether host[:port] is this machine itself."""
     name = urlsplit(f"//{host}").hostname or ""
     with suppress(ValueError):
         return ipaddress.ip_address(name).is_loopback
@@ -152,11 +152,11 @@ def is_loopback(host: str) -> bool:
 
 @dataclass
 class Registry:
-    """A registry as we speak with it."""
+    """A registry, and how we are logged in there."""
 
     reference: Reference
     timeout: float  # seconds of silence until a connection counts as broken
-    authorization: str = ""  # the header that has let us in
+    authorization: str = ""  # the header that the registry has accepted
     session: requests.Session = field(default_factory=requests.Session)
 
     def __post_init__(self) -> None:
@@ -166,9 +166,9 @@ class Registry:
 
     @contextmanager
     def get(self, path: str, missing: str, headers: dict[str, str] | None = None) -> Iterator[requests.Response]:
-        """Ask for something of the repository. `missing` says what it means if there is no such thing.
+        """Get something from the repository. `missing` is the message if there is no such thing.
 
-        The answer has status 200, 206, or 416 if there is nothing behind the place where `headers` let it begin.
+        The answer has status 200, 206, or 416 if there is nothing after the place where `headers` begin to read.
         Raises Broken for what is worth another try, otherwise PullError.
         """
         host = self.reference.host
@@ -189,7 +189,7 @@ class Registry:
             yield response
 
     def send(self, url: str, headers: dict[str, str], authorization: str, **more: Any) -> requests.Response:
-        """One request. What the network says against it is raised in words."""
+        """Send one request. An error of the network is raised with a message for the user."""
 
         def authorize(request: requests.PreparedRequest) -> requests.PreparedRequest:
             if authorization:
@@ -202,16 +202,16 @@ class Registry:
 
     @contextmanager
     def told(self, url: str = "") -> Iterator[None]:
-        """Raises what Requests raises inside as a PullError."""
+        """Turn the errors that Requests raises inside into PullError."""
         try:
             yield
         except (requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError) as error:
             raise in_words(error, urlsplit(url).netloc or self.reference.host) from None
 
     def log_in(self, challenge: str) -> str:
-        """The header that answers a WWW-Authenticate: a token, or the password itself. Raises PullError if none does.
+        """Return the header that answers a WWW-Authenticate: a token, or the password. Raises PullError without one.
 
-        Without a password a token is asked for all the same: for what is public, anybody gets one.
+        We ask for a token even without a password: for public images everybody gets one.
         """
         host = self.reference.host
         kind, _, rest = challenge.partition(" ")
@@ -235,7 +235,7 @@ class Registry:
                 return f"Bearer {answer.get('token') or answer['access_token']}"
 
     def refused(self) -> str:
-        """What to do where a registry does not let us in."""
+        """Return what the user can do if a registry does not let us in."""
         name, host = self.reference.name, self.reference.host
         if own_password(host):
             return f"{host} does not show {name} to you: no such image, or your password is not for it"
@@ -244,7 +244,7 @@ class Registry:
 
 
 def check(response: requests.Response, host: str) -> None:
-    """Raise what a status means that is neither success nor about us."""
+    """Raise an error for a status that is neither a success nor about our login."""
     status = response.status_code
     answer = f"{host} answers: {status} {http.client.responses.get(status, '')}"
     after = response.headers.get("Retry-After", "")
@@ -259,7 +259,7 @@ def check(response: requests.Response, host: str) -> None:
 
 
 def in_words(error: Exception, host: str) -> PullError:
-    """What went wrong in the network."""
+    """Return in words what went wrong in the network."""
     reason = error.args[0] if error.args else error
     reason = getattr(reason, "reason", reason)
     if isinstance(error, requests.exceptions.ProxyError):
@@ -281,12 +281,12 @@ def in_words(error: Exception, host: str) -> PullError:
 
 
 def ending(error: BaseException) -> str:
-    """The end of a long message, which is where libraries say what happened, without numbers of errno and of lines."""
+    """Return the end of a long message, where libraries say what happened, without errno and line numbers."""
     return re.sub(r"^\[?[\w -]*\] | \(_ssl\.c.*", "", str(error).rpartition(": ")[2].strip("()'\""))
 
 
 def own_password(host: str) -> str:
-    """User and password for a registry as `docker login` and `podman login` keep them, in base64, or nothing."""
+    """Return user and password for a registry, in base64, as `docker login` and `podman login` keep them; or ""."""
     keys = [host, f"https://{host}"]
     if host == HUB_HOST:
         keys = ["https://index.docker.io/v1/", HUB]
@@ -306,7 +306,7 @@ def own_password(host: str) -> str:
 
 @contextmanager
 def sensible(what: str) -> Iterator[None]:
-    """Raises a PullError if JSON inside is none, or has not the form that it should have."""
+    """Raise a PullError if what is read inside is not JSON, or does not have the right form."""
     try:
         yield
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
@@ -314,7 +314,7 @@ def sensible(what: str) -> Iterator[None]:
 
 
 def body(response: requests.Response) -> bytes:
-    """An answer that is JSON, whole."""
+    """Return the whole of an answer that is JSON."""
     data = b""
     for chunk in response.iter_content(CHUNK):
         data += chunk
@@ -324,7 +324,7 @@ def body(response: requests.Response) -> bytes:
 
 
 def patiently(attempt: Callable[[], T], say: Callable[[str], object], gained: Callable[[], int] = lambda: 0) -> T:
-    """Try, and again while it is Broken. What has `gained` bytes may go on breaking for as long as it gains more."""
+    """Try again while the error is Broken. There is no limit as long as each try gets more bytes (`gained`)."""
     most, failures = gained(), 0
     while True:
         try:
@@ -344,14 +344,14 @@ def patiently(attempt: Callable[[], T], say: Callable[[str], object], gained: Ca
 
 @dataclass(frozen=True)
 class Blob:
-    """What a manifest names: so many bytes, with this SHA-256."""
+    """What a manifest names: its digest (SHA-256), and its size in bytes."""
 
     digest: str
     size: int
 
     @property
     def hex(self) -> str:
-        """The digest without the name of its kind."""
+        """The digest without its prefix `sha256:`."""
         return self.digest.removeprefix("sha256:")
 
 
@@ -366,7 +366,7 @@ class Manifest:
 
 
 def find_manifest(registry: Registry, say: Callable[[str], object]) -> Manifest:
-    """The image's manifest for this machine."""
+    """Return the image's manifest for this machine."""
     wanted = registry.reference.wanted
     for _ in range(4):  # an index may name another
         text, kind = patiently(partial(get_manifest, registry, wanted), say)
@@ -384,7 +384,7 @@ def find_manifest(registry: Registry, say: Callable[[str], object]) -> Manifest:
 
 
 def get_manifest(registry: Registry, wanted: str) -> tuple[bytes, str]:
-    """A manifest or an index, by tag or by digest, and its media type."""
+    """Get a manifest or an index, by tag or by digest. Returns it and its media type."""
     name, host = registry.reference.name, registry.reference.host
     missing = f"there is no image {name} at {host}: is the name right, and the tag?"
     with registry.get(f"manifests/{wanted}", missing, {"Accept": ACCEPT}) as response:
@@ -397,7 +397,7 @@ def get_manifest(registry: Registry, wanted: str) -> tuple[bytes, str]:
 
 
 def blob(descriptor: Any) -> Blob:
-    """What a descriptor names. Raises ValueError for one whose name could be more than a digest."""
+    """Return the blob that a descriptor names. Raises ValueError if the name is not only a digest."""
     digest, size = descriptor["digest"], descriptor["size"]
     if not isinstance(size, int) or size < 0:
         raise ValueError(f"{size!r} is no size")
@@ -407,7 +407,7 @@ def blob(descriptor: Any) -> Blob:
 
 
 def for_this_machine(manifests: Any, name: str) -> Any:
-    """The best manifest for Linux on this machine."""
+    """Return the best manifest for Linux on this machine."""
     there: dict[str, Any] = {}
     for each in manifests:
         there.setdefault(processor({"os": "linux", "architecture": HERE[0]} | (each.get("platform") or {})), each)
@@ -419,7 +419,7 @@ def for_this_machine(manifests: Any, name: str) -> Any:
 
 
 def processor(of: Any) -> str:
-    """What an image is for, as Docker writes it: linux/amd64, linux/arm/v7."""
+    """Return the platform of an image as Docker writes it: linux/amd64, linux/arm/v7."""
     kind = str(of.get("architecture"))
     variant = of.get("variant") or UNSAID.get(kind, "")
     usual = kind != "arm" and variant == UNSAID.get(kind, "")
@@ -432,12 +432,12 @@ def processor(of: Any) -> str:
 def fetch(
     registry: Registry, wanted: Blob, path: Path, show: Callable[[int], object], say: Callable[[str], object]
 ) -> None:
-    """Fetch a blob into a file that is there, and go on behind what is in it. `show` gets the bytes that it has."""
+    """Fetch a blob into a file. Go on after the bytes that are in the file already. `show` gets the number of bytes."""
     patiently(partial(fetch_once, registry, wanted, path, show), say, lambda: path.stat().st_size)
 
 
 def fetch_once(registry: Registry, wanted: Blob, path: Path, show: Callable[[int], object]) -> None:
-    """Raises Broken where another try is worth it, otherwise PullError, and OSError if there is no room."""
+    """Try once. Raises Broken if another try may work, otherwise PullError, and OSError if the disk is full."""
     with path.open("r+b") as file:
         sha256 = hashlib.file_digest(file, "sha256")
         begun = file.seek(0, os.SEEK_END)
@@ -471,14 +471,14 @@ def fetch_once(registry: Registry, wanted: Blob, path: Path, show: Callable[[int
 
 
 def too_short(wanted: Blob, size: int) -> Broken:
-    """The server says that this was all. It may have had a bad moment, or the registry has no more."""
+    """Return the error for a blob that ends too early: the server may have failed, or the registry has no more."""
     return Broken(f"layer {wanted.hex[:12]} ends after {size:,} of {wanted.size:,} bytes", keep=False)
 
 
 def in_parallel(jobs: Sequence[Callable[[], None]]) -> None:
-    """Do all of this, a few at once. Raises what the first to fail raises.
+    """Do all of this, a few at once. Raises the error of the first that fails.
 
-    Nobody waits for the others then, nor at Ctrl-C: they may be waiting for the network, and end with the program.
+    After an error or Ctrl-C we do not wait for the others: they may wait for the network, and end with the program.
     """
     waiting: SimpleQueue[Callable[[], None]] = SimpleQueue()
     results: SimpleQueue[BaseException | None] = SimpleQueue()
@@ -506,7 +506,7 @@ def in_parallel(jobs: Sequence[Callable[[], None]]) -> None:
 
 @contextmanager
 def layout(folder: Path, say: Callable[[str], object]) -> Iterator[Path]:
-    """A folder of our own. What an interrupted pull has left in it is kept, and removed after any other."""
+    """Yield a folder of our own. It is removed at the end, but kept after a pull that was interrupted."""
     lock, keep = held(folder, say), False
     try:
         (folder / "blobs/sha256").mkdir(parents=True, exist_ok=True)
@@ -525,7 +525,7 @@ def layout(folder: Path, say: Callable[[str], object]) -> Iterator[Path]:
 
 
 def held(folder: Path, say: Callable[[str], object]) -> int:
-    """Make a folder, and wait until nobody else holds it. Returns the lock: a descriptor."""
+    """Make a folder, and wait for its lock. Returns the lock's descriptor."""
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder, os.O_RDONLY)
@@ -537,11 +537,11 @@ def held(folder: Path, say: Callable[[str], object]) -> int:
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(lock), folder.stat()):
                 return lock
-        os.close(lock)  # who held it has removed it
+        os.close(lock)  # the last holder has removed the folder
 
 
 def fill(folder: Path, manifest: Manifest, registry: Registry, bars: Progress, say: Callable[[str], object]) -> None:
-    """Fetch an image into a folder, and write what makes it an OCI layout."""
+    """Fetch an image into a folder, and write the files that make the folder an OCI layout."""
     place = folder / "blobs/sha256"
     named = {each.hex for each in (manifest.config, *manifest.layers)}
     for old in place.iterdir():  # of the image that had this name before
@@ -576,7 +576,7 @@ def fill(folder: Path, manifest: Manifest, registry: Registry, bars: Progress, s
 
 
 def hand_over(folder: Path, name: str, package: str) -> str:
-    """Have a step import a layout. Returns the image's id. Raises Exit where the step has said itself what is wrong."""
+    """Let a step import a layout. Returns the image's id. Raises Exit if the step has printed what is wrong."""
     words = [sys.executable, "-m", package, "import", str(folder), name]
     done = subprocess.run(words, cwd=PROJECT, stdout=subprocess.PIPE, text=True)
     if done.returncode < 0:
@@ -590,7 +590,7 @@ def hand_over(folder: Path, name: str, package: str) -> str:
 
 
 def step_package(number: int | None) -> str:
-    """The package of a step, or of the newest one."""
+    """Return the package of a step, or of the newest step."""
     packages = {int(path.parent.name[4:6]): path.parent.name for path in PROJECT.glob("step[0-9][0-9]_*/__main__.py")}
     number = max(packages) if number is None else number
     if number < FIRST or number not in packages:
@@ -599,7 +599,7 @@ def step_package(number: int | None) -> str:
 
 
 def pull(image: str, mirror: str, step: int | None, timeout: float, cache: Path) -> str:
-    """Fetch and import. Returns the line that tells what is there now."""
+    """Fetch and import an image. Returns the line to print at the end."""
     package = step_package(step)
     reference = parse(image, mirror)
     registry = Registry(reference, timeout)

@@ -3,7 +3,7 @@
     python -m step01_namespaces run --explain --hostname box hostname 2> run.txt
     python tools/timeline.py run.txt > run.html
 
-A line leads to its man page, and the whole of it is seen with the mouse on it. Nothing is loaded from elsewhere.
+A click on a line opens its man page; with the mouse on it, you see the whole line. Nothing is loaded from elsewhere.
 """
 
 import re
@@ -61,7 +61,7 @@ class Event:
 
 
 def read(lines: Iterable[str]) -> list[Event]:
-    """The lines of --explain among others: the container's own output may stand between them."""
+    """Return the lines of --explain. The container's own output may be between them."""
     found = [match.groups() for line in lines if (match := re.match(r"\[([a-z]+)\] (\S.*)", line))]
     names = [who for who, _ in found]
     return [Event(who, text, child_of(names, at) if is_clone(text) else "") for at, (who, text) in enumerate(found)]
@@ -72,13 +72,13 @@ def is_clone(text: str) -> bool:
 
 
 def child_of(names: list[str], at: int) -> str:
-    """Who is started by line `at`: a name that has not been told of before, else the next that is another's."""
+    """Return the process that line `at` starts: the next new name, else the next name of another process."""
     later = [who for who in names[at + 1 :] if who != names[at]]
     return next((who for who in later if who not in names[:at]), later[0] if later else "")
 
 
 def manual(text: str) -> str:
-    """The address of the man page that a line belongs to, or nothing."""
+    """Return the address of the man page that a line belongs to, or nothing."""
     page = ""
     if match := re.match(r"(\w+)\(", text):
         page = f"man2/{match[1]}.2"
@@ -101,7 +101,7 @@ def page_of_file(path: str) -> str:
 
 
 def shorten(text: str) -> list[str]:
-    """A line cut into what fits into a column, with … for what does not. Success, `= 0`, goes without saying."""
+    """Cut a line into parts that fit into a column, with … for the rest. Success, `= 0`, is left out."""
     text = re.sub(r"\) = 0$", ")", text)
     room = COLUMN - len(re.split(r"\W", text, maxsplit=1)[0]) - len('("",')
     text = re.sub(r'"([^"]+)"', lambda match: f'"{cut(match[1], room)}"', text)
@@ -119,7 +119,7 @@ def shorten(text: str) -> list[str]:
 
 
 def cut(text: str, most: int) -> str:
-    """A text without its middle, if it is longer than `most`: of a path, both ends tell something."""
+    """Leave out the middle of a text that is longer than `most`. Of a path, both ends are interesting."""
     return text if len(text) <= most else text[: most // 5] + "…" + text[-(most - most // 5 - 1) :]
 
 
@@ -141,7 +141,7 @@ class Picture:
         return self.left(who) + self.width / 2
 
     def head(self, who: str, y: float) -> None:
-        """A process begins: its name."""
+        """Draw the name of a process where it begins."""
         self.born[who] = y
         self.parts.append(
             f'<rect class="who" x="{self.middle(who) - 50:.0f}" y="{y:.0f}" width="100" height="24" rx="12"/>'
@@ -149,7 +149,7 @@ class Picture:
         )
 
     def row(self, event: Event) -> float:
-        """A line of --explain, as a box. Returns the height of its middle."""
+        """Draw a line of --explain as a box. Returns the height of its middle."""
         lines = shorten(event.text)
         x, height = self.left(event.who), len(lines) * LINE + GAP
         title = f"<title>{escape(event.text)}</title>"
@@ -174,7 +174,7 @@ class Picture:
         )
 
     def lives(self) -> Iterator[str]:
-        """The line of each process from its beginning on; thick from where the container's command runs."""
+        """Return a line for each process from its beginning on. It is thick where the container's command runs."""
         for who, y in self.born.items():
             yield f'<path class="life" d="M{self.middle(who):.0f} {y:.0f}V{self.y}"/>'
         for who, y in self.runs.items():
@@ -193,9 +193,9 @@ class Picture:
 
 
 def draw(events: list[Event]) -> str:
-    """The timeline as SVG. A child's first line shows that its parent has told it to go: it waits for that."""
+    """Return the timeline as SVG. A child waits for its parent's "go", so this is drawn at its first line."""
     picture = Picture(list(dict.fromkeys(event.who for event in events)))
-    parents: dict[str, str] = {}  # of those that have been started and not yet told to go
+    parents: dict[str, str] = {}  # of children that have started and wait for "go"
     for event in events:
         if event.who in parents:
             told(picture, parents.pop(event.who), event.who)

@@ -5,11 +5,11 @@ import os
 import sys
 from contextlib import suppress
 
-PROGRAM = str(__package__).split(".")[0]  # the step, as people type it
-# Whether we are in a container: not in the machine's first PID namespace. Asked before the clone makes a new one.
+PROGRAM = str(__package__).split(".")[0]  # the step's name, as people type it
+# Whether the runtime itself is in a container: not in the machine's first PID namespace. Read before the clone.
 INSIDE = False
 with suppress(OSError):
-    # The first's number is in linux/nsfs.h. WSL gives each of its distributions one, and has /run/WSL in it.
+    # The first namespace has this inode: linux/nsfs.h. WSL gives each distribution another, and a directory /run/WSL.
     INSIDE = os.stat("/proc/self/ns/pid").st_ino != 0xEFFFFFFC and not os.path.exists("/run/WSL")
 REFUSALS = (errno.EPERM, errno.EACCES, errno.EROFS, errno.ENOSYS)
 OUTER = "the container that we are in forbids it; start that one with --privileged (docker run, podman run)"
@@ -27,11 +27,11 @@ class ContainerError(Exception):
 
 
 def sentence(error: BaseException) -> str:
-    """What the user reads of a failure."""
+    """Return the sentence that the user reads about a failure."""
     if isinstance(error, OSError):
         reason = error.strerror or str(error)
-        told = reason if error.filename is None else f"{error.filename}: {reason}"
-        kernels = str(error.filename or "/proc/").startswith(("/proc/", "/sys/"))  # not a file of the user's
+        told = reason if error.filename is None else f"{error.filename2 or error.filename}: {reason}"  # 2: the target
+        kernels = str(error.filename or "/proc/").startswith(("/proc/", "/sys/"))  # not the user's file
         return f"{told}: {OUTER}" if INSIDE and kernels and error.errno in REFUSALS else told
     if isinstance(error, MemoryError):
         return "there is not enough memory left to go on"
@@ -39,11 +39,11 @@ def sentence(error: BaseException) -> str:
 
 
 def exit_code(error: BaseException) -> int:
-    """What the runtime exits with."""
+    """Return the exit code of the runtime after this failure."""
     return error.code if isinstance(error, ContainerError) else 125
 
 
 def complain(message: str) -> None:
-    """Write one line to standard error, in the program's name."""
-    with suppress(OSError):  # nobody reads it: then the exit code has to do
+    """Write one line to standard error. It begins with the program's name."""
+    with suppress(OSError):  # nobody can read it: the exit code must be enough
         print(f"{PROGRAM}: {' '.join(message.split())}", file=sys.stderr)

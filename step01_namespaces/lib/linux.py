@@ -1,6 +1,6 @@
-"""System calls that Python lacks, by ctypes: one small function for each man page.
+"""System calls that Python lacks, made with ctypes: one small function for each man page.
 
-Each raises OSError when the kernel says no, and each is told by --explain.
+Each raises OSError if the kernel refuses, and --explain shows each call.
 """
 
 import ctypes
@@ -12,15 +12,15 @@ from pathlib import Path
 
 from . import explain
 
-# PyDLL, unlike CDLL, keeps Python's global lock during the call. After clone(2) only the calling thread is left
-# in the child: had it let go of the lock, another thread could hold it, and nobody would ever give it back.
+# PyDLL, unlike CDLL, keeps Python's global lock during the call. After clone(2) the child has only the calling thread.
+# If it released the lock, another thread could hold it at that moment; in the child the lock would stay taken.
 _libc = ctypes.PyDLL(None, use_errno=True)
 # Calls for which older C libraries have no function. Their numbers are the same on all processors.
 NUMBERS = {"clone3": 435}
 
 
 class CLONE(IntFlag):
-    """Flags of clone3(2) and unshare(2), in the order strace prints them; most make a namespace new (namespaces(7))."""
+    """Flags of clone3(2) and unshare(2), in strace's order. Most of them create a new namespace (namespaces(7))."""
 
     CLONE_NEWNS = 0x00020000
     CLONE_NEWUTS = 0x04000000
@@ -47,7 +47,7 @@ class PR(IntEnum):
 
 
 def _call(name: str, *args: object, shown: tuple[object, ...] | None = None) -> int:
-    """Call libc's function `name`; tell of it (with the arguments `shown`, where strace shows them otherwise)."""
+    """Call libc's function `name`. --explain shows the arguments as `shown` where strace prints them differently."""
     result = int(getattr(_libc, name)(*(os.fsencode(a) if isinstance(a, str) else a for a in args)))
     error = ctypes.get_errno() if result == -1 else 0
     shown = args if shown is None else shown
@@ -58,10 +58,10 @@ def _call(name: str, *args: object, shown: tuple[object, ...] | None = None) -> 
 
 
 def clone(flags: CLONE) -> int:
-    """Like fork(2), but the child is born in new namespaces: clone3(2), Linux 5.3.
+    """Like fork(2), but the child starts in new namespaces: clone3(2), Linux 5.3.
 
-    Returns 0 in the child, its PID in the parent: without a stack of its own, the child goes on with a copy of all
-    memory. Python must be told before and after, as os.fork tells it, or its locks stay as other threads held them.
+    Returns 0 in the child, its PID in the parent. The child gets no new stack, so it goes on here with a copy of all
+    memory. As os.fork does, we tell Python before and after: else locks that other threads hold would stay locked.
     """
     # struct clone_args. Zero: pidfd, child_tid, parent_tid; stack, stack_size, tls, set_tid, set_tid_size, cgroup.
     arguments = struct.pack("=11Q", flags, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, 0, 0, 0)
@@ -90,7 +90,7 @@ def sethostname(name: str) -> None:
 
 
 def prctl(operation: PR, argument: int, name: str) -> None:
-    """prctl(2), for the operations that take one number, which strace calls by its `name`."""
+    """prctl(2), for operations that take one number. strace prints its `name` instead."""
     _call("prctl", operation, argument, 0, 0, 0, shown=(explain.Raw(operation.name), explain.Raw(name)))
 
 
@@ -100,7 +100,7 @@ def close_range(first: int, last: int) -> None:
 
 
 def read_file(path: str | os.PathLike[str]) -> str:
-    """A file's text, "" if it cannot be read. Bytes that are no UTF-8 are kept, as os.fsdecode keeps them."""
+    """Return a file's text, or "" if it cannot be read. Bytes that are not UTF-8 are kept, as in os.fsdecode."""
     try:
         return Path(path).read_text(errors="surrogateescape")
     except OSError:
@@ -108,7 +108,7 @@ def read_file(path: str | os.PathLike[str]) -> str:
 
 
 def write_file(path: str | os.PathLike[str], text: str) -> None:
-    """Write to a file of the kernel's (in /proc or /sys): one write(2) to a file that exists, never a new one."""
+    """Write to a file of the kernel (in /proc or /sys) with one write(2). The file must exist: none is created."""
     explain.line(f"echo {text} > {os.fspath(path)}")
     fd = os.open(path, os.O_WRONLY)
     try:

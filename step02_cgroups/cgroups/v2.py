@@ -10,14 +10,14 @@ from ..lib.errors import INSIDE, OUTER
 from .hierarchy import CONTROLLERS, Hierarchy, make_directory, mounted
 from .limits import Limits
 
-PERIOD = 100_000  # microseconds: a limit of 0.5 CPUs is 50,000 of running in each 100,000
+PERIOD = 100_000  # microseconds: with a limit of 0.5 CPUs a container may run 50,000 of each 100,000
 
 
 def find() -> list[Hierarchy]:
-    """The tree of version 2, if it is mounted, and hands controllers of ours down to us."""
+    """Return the tree of version 2, if it is mounted and lets us use one of our controllers."""
     found = []
     for root, _ in mounted("cgroup2"):
-        with suppress(OSError):  # not ours to write, or not to be seen: no limits from this one
+        with suppress(OSError):  # we may not write to it, or not see it: it gives no limits
             parent = delegated(root)
             if not controllers_in(parent, "controllers"):
                 continue
@@ -29,9 +29,9 @@ def find() -> list[Hierarchy]:
 
 
 def settings(limits: Limits) -> list[tuple[str, str, object]]:
-    """What is to be set here: a controller, a file in the container's directory, its value; None is no limit.
+    """Return what to set here: a controller, a file in the container's directory, a value. None is no limit.
 
-    As in Docker, a container may have as much swap again as memory.
+    As in Docker, a container may use as much swap as memory.
     """
     return [
         ("memory", "memory.max", limits.memory),
@@ -44,19 +44,19 @@ def settings(limits: Limits) -> list[tuple[str, str, object]]:
 
 
 def shares_to_weight(shares: int) -> int:
-    """Version 1's cpu.shares (2 … 1024 … 262144) as version 2's cpu.weight (1 … 100 … 10000).
+    """Convert version 1's cpu.shares (2 … 1024 … 262144) to version 2's cpu.weight (1 … 100 … 10000).
 
-    This is runc's curve through these three points, since 1.3.2: log10(weight) is quadratic in log2(shares). The
-    straight line used before turned the default of 1024 into 39 (opencontainers/runc issue 4772).
+    runc uses this curve through the three points since 1.3.2: log10(weight) is quadratic in log2(shares). Before, it
+    used a straight line, which turned the default of 1024 into 39 (opencontainers/runc issue 4772).
     """
     power = math.log2(shares)
     return math.ceil(10 ** ((power**2 + 125 * power) / 612 - 7 / 34))
 
 
 def delegated(root: Path) -> Path:
-    """The part of the version 2 tree that is ours: all of it for root, else the topmost ancestor that we may write to.
+    """Return our part of the version 2 tree: for root all of it, else our topmost ancestor that we may write to.
 
-    A systemd user manager hands its user such a subtree ("Delegation" in cgroup-v2.rst).
+    A systemd user manager gives its user such a subtree ("Delegation" in cgroup-v2.rst).
     """
     if os.geteuid() == 0:
         return root
@@ -67,10 +67,10 @@ def delegated(root: Path) -> Path:
 
 
 def hand_down(directory: Path) -> set[str]:
-    """Version 2: let the children of `directory` use its controllers. Returns those that they can use.
+    """Version 2: let the children of `directory` use its controllers. Returns the controllers that they can use.
 
-    Nothing can be handed down where `directory` has processes of its own ("No Internal Process Constraint" in
-    cgroup-v2.rst). The kernel would let some controllers pass even so, but then refuse to take processes below.
+    A cgroup with processes of its own cannot do that ("No Internal Process Constraint" in cgroup-v2.rst). The kernel
+    would still hand down some controllers, but then refuse processes in the children.
     """
     if has_processes(directory):
         return set()
@@ -81,17 +81,17 @@ def hand_down(directory: Path) -> set[str]:
 
 
 def has_processes(directory: Path) -> bool:
-    """Whether there are processes right in a version 2 cgroup. The root of all, which may have some, has no type."""
+    """Whether a version 2 cgroup has processes of its own. The root cgroup may have some: it has no cgroup.type."""
     return (directory / "cgroup.type").exists() and bool((directory / "cgroup.procs").read_text().strip())
 
 
 def controllers_in(directory: Path, name: str) -> set[str]:
-    """Those of our controllers that the file cgroup.`name` of a version 2 cgroup lists."""
+    """Return which of our controllers the file cgroup.`name` of a version 2 cgroup lists."""
     return CONTROLLERS & set((directory / f"cgroup.{name}").read_text().split())
 
 
 def remedy() -> str:
-    """What may help where a controller is missing."""
+    """Return what the user can do if a controller is missing."""
     parents = [delegated(root) for root, _ in mounted("cgroup2")]
     if blocked := [parent for parent in parents if os.access(parent, os.W_OK) and has_processes(parent)]:
         return f"{blocked[0]} has processes of its own, so it can hand nothing down; move them to a cgroup below it"

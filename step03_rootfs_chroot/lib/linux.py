@@ -1,6 +1,6 @@
-"""System calls that Python lacks, by ctypes: one small function for each man page.
+"""System calls that Python lacks, made with ctypes: one small function for each man page.
 
-Each raises OSError when the kernel says no, and each is told by --explain.
+Each raises OSError if the kernel refuses, and --explain shows each call.
 """
 
 import ctypes
@@ -16,15 +16,15 @@ from pathlib import Path
 
 from . import explain
 
-# PyDLL, unlike CDLL, keeps Python's global lock during the call. After clone(2) only the calling thread is left
-# in the child: had it let go of the lock, another thread could hold it, and nobody would ever give it back.
+# PyDLL, unlike CDLL, keeps Python's global lock during the call. After clone(2) the child has only the calling thread.
+# If it released the lock, another thread could hold it at that moment; in the child the lock would stay taken.
 _libc = ctypes.PyDLL(None, use_errno=True)
 # Calls for which older C libraries have no function. Their numbers are the same on all processors.
 NUMBERS = {"clone3": 435}
 
 
 class CLONE(IntFlag):
-    """Flags of clone3(2) and unshare(2), in the order strace prints them; most make a namespace new (namespaces(7))."""
+    """Flags of clone3(2) and unshare(2), in strace's order. Most of them create a new namespace (namespaces(7))."""
 
     CLONE_NEWNS = 0x00020000
     CLONE_NEWCGROUP = 0x02000000
@@ -63,7 +63,7 @@ class PR(IntEnum):
 
 
 def _call(name: str, *args: object, shown: tuple[object, ...] | None = None) -> int:
-    """Call libc's function `name`; tell of it (with the arguments `shown`, where strace shows them otherwise)."""
+    """Call libc's function `name`. --explain shows the arguments as `shown` where strace prints them differently."""
     result = int(getattr(_libc, name)(*(os.fsencode(a) if isinstance(a, str) else a for a in args)))
     error = ctypes.get_errno() if result == -1 else 0
     shown = args if shown is None else shown
@@ -74,12 +74,12 @@ def _call(name: str, *args: object, shown: tuple[object, ...] | None = None) -> 
 
 
 def clone(flags: CLONE, cgroup: int | None = None) -> int:
-    """Like fork(2), but the child is born in new namespaces: clone3(2), Linux 5.3.
+    """Like fork(2), but the child starts in new namespaces: clone3(2), Linux 5.3.
 
-    It is also born in a `cgroup` of version 2, if the descriptor of one is given (Linux 5.7).
+    The child also starts in a `cgroup` of version 2, if the descriptor of one is given (Linux 5.7).
 
-    Returns 0 in the child, its PID in the parent: without a stack of its own, the child goes on with a copy of all
-    memory. Python must be told before and after, as os.fork tells it, or its locks stay as other threads held them.
+    Returns 0 in the child, its PID in the parent. The child gets no new stack, so it goes on here with a copy of all
+    memory. As os.fork does, we tell Python before and after: else locks that other threads hold would stay locked.
     """
     if cgroup is not None:
         flags |= CLONE.CLONE_INTO_CGROUP
@@ -116,7 +116,7 @@ def umount(target: str, flags: MNT) -> None:
 
 
 def pivot_root(new_root: str, put_old: str) -> None:
-    """pivot_root(2): make `new_root` the root of the mount namespace, the old root a mount on `put_old`."""
+    """pivot_root(2): make `new_root` the root of the mount namespace, and mount the old root on `put_old`."""
     _call("pivot_root", new_root, put_old)
 
 
@@ -138,8 +138,8 @@ def symlink(target: str, path: str) -> None:
 
 
 def bounding_set() -> list[int]:
-    """The numbers of the capabilities that this process could still get: PR_CAPBSET_READ in prctl(2)."""
-    answers = [_libc.prctl(23, number, 0, 0, 0) for number in range(64)]  # -1: the kernel knows of no such one
+    """Return the capabilities that this process could still get, by number: PR_CAPBSET_READ in prctl(2)."""
+    answers = [_libc.prctl(23, number, 0, 0, 0) for number in range(64)]  # -1: this kernel has no such capability
     return [number for number, answer in enumerate(answers) if answer == 1]
 
 
@@ -147,7 +147,7 @@ CAPABILITY_HEADER = struct.pack("=Ii", 0x20080522, 0)  # version 3, this process
 
 
 def capget() -> set[int]:
-    """The capabilities permitted to this process, by number: capget(2)."""
+    """Return the permitted capabilities of this process, by number: capget(2)."""
     data = ctypes.create_string_buffer(24)
     _libc.capget(CAPABILITY_HEADER, data)
     _, low, _, _, high, _ = struct.unpack("=6I", data)  # effective, permitted, inheritable, 32 bits of each at a time
@@ -155,7 +155,7 @@ def capget() -> set[int]:
 
 
 def capset(kept: dict[int, str]) -> None:
-    """Have these capabilities (number: name) and no others: capset(2). The kernel wants them as two 32-bit words."""
+    """Keep these capabilities (number: name) and no others: capset(2). The kernel takes them as two 32-bit words."""
     mask = sum(1 << number for number in kept)
     words = [(mask >> shift & 0xFFFFFFFF) for shift in (0, 32)]  # for each: effective, permitted, inheritable
     data = struct.pack("=6I", *(value for word in words for value in (word, word, 0)))
@@ -173,7 +173,7 @@ def sethostname(name: str) -> None:
 
 
 def prctl(operation: PR, argument: int, name: str) -> None:
-    """prctl(2), for the operations that take one number, which strace calls by its `name`."""
+    """prctl(2), for operations that take one number. strace prints its `name` instead."""
     _call("prctl", operation, argument, 0, 0, 0, shown=(explain.Raw(operation.name), explain.Raw(name)))
 
 
@@ -183,7 +183,7 @@ def close_range(first: int, last: int) -> None:
 
 
 def told(name: str, shown: Sequence[object], function: Callable[..., object], *args: object) -> None:
-    """Make a system call that Python has, and tell of it under the kernel's `name`, whether it succeeds or not."""
+    """Make a system call that Python has. --explain shows it under the kernel's `name`, also if it fails."""
     try:
         function(*args)
     except OSError as error:
@@ -203,7 +203,7 @@ def rmdir(path: str | os.PathLike[str]) -> None:
 
 
 def read_file(path: str | os.PathLike[str]) -> str:
-    """A file's text, "" if it cannot be read. Bytes that are no UTF-8 are kept, as os.fsdecode keeps them."""
+    """Return a file's text, or "" if it cannot be read. Bytes that are not UTF-8 are kept, as in os.fsdecode."""
     try:
         return Path(path).read_text(errors="surrogateescape")
     except OSError:
@@ -211,7 +211,7 @@ def read_file(path: str | os.PathLike[str]) -> str:
 
 
 def write_file(path: str | os.PathLike[str], text: str) -> None:
-    """Write to a file of the kernel's (in /proc or /sys): one write(2) to a file that exists, never a new one."""
+    """Write to a file of the kernel (in /proc or /sys) with one write(2). The file must exist: none is created."""
     explain.line(f"echo {text} > {os.fspath(path)}")
     fd = os.open(path, os.O_WRONLY)
     try:
@@ -223,9 +223,9 @@ def write_file(path: str | os.PathLike[str], text: str) -> None:
 
 
 def lock(directory: Path, shared: bool = False, wait: bool = True) -> int:
-    """Lock a directory: flock(2). The kernel lets go when the descriptor returned is closed, or its process dies.
+    """Lock a directory: flock(2). Returns a descriptor: the lock ends when it is closed, or when its process dies.
 
-    Raises BlockingIOError if somebody holds it and we are not to `wait`.
+    Raises BlockingIOError if another process holds the lock and `wait` is false.
     """
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -238,7 +238,7 @@ def lock(directory: Path, shared: bool = False, wait: bool = True) -> int:
 
 @contextmanager
 def locked(directory: Path, shared: bool = False, wait: bool = True) -> Iterator[None]:
-    """Hold a directory's lock."""
+    """Hold a directory's lock as long as the `with` block runs."""
     held = lock(directory, shared, wait)
     try:
         yield

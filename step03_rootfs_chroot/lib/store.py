@@ -1,4 +1,4 @@
-"""Where the runtime keeps what outlives a command: files and directories, with no daemon to look after them."""
+"""Where the runtime keeps what outlives a command: files and directories. There is no daemon to look after them."""
 
 import os
 from contextlib import suppress
@@ -10,9 +10,9 @@ from .errors import ContainerError
 
 @cache
 def root() -> Path:
-    """The store: $MYDOCKER_ROOT, else /var/lib/mydocker, without root $XDG_DATA_HOME/mydocker.
+    """Return the store's path: $MYDOCKER_ROOT, else /var/lib/mydocker, or without root $XDG_DATA_HOME/mydocker.
 
-    A relative path counts from where we were started, wherever we have moved since.
+    A relative path starts from the directory in which we were started, also after a chdir.
     """
     if chosen := os.environ.get("MYDOCKER_ROOT"):
         return Path(chosen).absolute()
@@ -25,9 +25,9 @@ def root() -> Path:
 
 
 def folder(name: str) -> Path:
-    """A directory of the store, made if missing.
+    """Return a directory of the store. It is made if it is missing.
 
-    Nobody else may enter the store: an image's setuid programs would be theirs to run.
+    No other user may enter the store: they could run an image's setuid programs.
     """
     if not root().exists():
         with suppress(FileExistsError):

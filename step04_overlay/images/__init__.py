@@ -1,4 +1,4 @@
-"""What a container's root is made from: an image, or a directory of the host's."""
+"""What a container's root is made from: an image, or a directory of the host."""
 
 from pathlib import Path
 
@@ -7,11 +7,11 @@ from ..lib.errors import ContainerError
 
 
 def find(reference: str) -> Path:
-    """The root file system that `busybox`, `./DIR` or `/DIR` means. Makes the image if this is its first use."""
+    """Return the root file system that `busybox`, `./DIR` or `/DIR` means. The first use of `busybox` makes it."""
     if reference.startswith(("/", "./", "../")) or reference in (".", ".."):
         return directory(reference)
     if reference not in ("busybox", "busybox:latest"):
-        raise ContainerError(f"{reference!r}: the image is busybox here, or a directory: ./{reference}")
+        raise ContainerError(f"{reference!r}: the only image here is busybox; for a directory write ./{reference}")
     with linux.locked(store.folder("images")):
         image = store.folder("images") / "busybox"
         if not image.exists():
@@ -22,7 +22,7 @@ def find(reference: str) -> Path:
 
 
 def directory(path: str) -> Path:
-    """A directory as a root file system. Raises ContainerError for what cannot be one."""
+    """Return the path of a directory that can be a root file system. Raises ContainerError if it cannot be one."""
     root = Path(path).resolve()
     if not root.is_dir():
         raise ContainerError(f"{path}: {'not a directory' if root.exists() else 'no such directory'}")

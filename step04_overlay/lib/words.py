@@ -1,4 +1,4 @@
-"""Words as Docker's users type them: switches with a value, and commands that are not here."""
+"""What users of Docker may type: switches with a value (`--rm=true`), and commands that this step lacks."""
 
 import re
 
@@ -25,7 +25,7 @@ INSTEAD = {
 
 
 def advice(command: str = "") -> str:
-    """One sentence about a command that this step lacks; "" if nothing is known of it."""
+    """Return one sentence about a command that this step lacks, or "" for a command that we do not know."""
     for step, names in BROUGHT_BY.items():
         if command in names.split() and "step01" <= PROGRAM < f"step{step:02}":
             return f"{command!r} comes with step {step}: this is {PROGRAM}"
@@ -36,7 +36,7 @@ def advice(command: str = "") -> str:
 
 
 def without_values(words: list[str]) -> list[str]:
-    """The words typed: `--rm=true` as `--rm`, without `--rm=false`. What follows the options stays as it is."""
+    """Return the words with `--rm=true` as `--rm` and without `--rm=false`. Words after the options do not change."""
     options = words[:1]
     for place, word in enumerate(words[1:], start=1):
         switch = SWITCH.fullmatch(word)

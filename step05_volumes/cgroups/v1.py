@@ -1,6 +1,6 @@
 """cgroup version 1: a tree of directories for each controller (kernel: admin-guide/cgroup-v1/).
 
-Systems of before about 2021 have it; some mount it beside version 2.
+Most systems from before 2021 have it; some mount it beside version 2.
 """
 
 import os
@@ -14,7 +14,7 @@ from .v2 import PERIOD
 
 
 def find() -> list[Hierarchy]:
-    """Every tree with a controller of ours."""
+    """Return every tree that has one of our controllers and that we may write to."""
     found = []
     for root, options in mounted("cgroup"):
         with suppress(OSError):
@@ -27,11 +27,11 @@ def find() -> list[Hierarchy]:
 
 
 def settings(limits: Limits) -> list[tuple[str, str, object]]:
-    """As `settings` in v2.py. `memsw` is memory and swap together, and is written after the limit on memory."""
+    """Like `settings` in v2.py. `memsw` is memory plus swap; the kernel wants it after the limit on memory."""
     return [
         ("memory", "memory.limit_in_bytes", limits.memory),
         ("memory", "memory.memsw.limit_in_bytes", limits.memory and 2 * limits.memory),
-        ("cpu", "cpu.cfs_quota_us", limits.cpus and round(limits.cpus * PERIOD)),  # microseconds; its period is 100,000
+        ("cpu", "cpu.cfs_quota_us", limits.cpus and round(limits.cpus * PERIOD)),  # microseconds of each 100,000
         ("cpu", "cpu.shares", limits.cpu_shares),
         ("cpuset", "cpuset.cpus", limits.cpuset_cpus),
         ("pids", "pids.max", limits.pids if limits.pids != -1 else None),
@@ -39,7 +39,7 @@ def settings(limits: Limits) -> list[tuple[str, str, object]]:
 
 
 def give_processors(directory: Path) -> None:
-    """A new cpuset has no processors and no memory, and so takes no process: give it all that its parent has."""
+    """Give a new cpuset the processors and memory of its parent. It has none at first: no process may enter it."""
     for name in ("cpuset.cpus", "cpuset.mems"):
         file = directory / name
         if file.exists() and not file.read_text().strip():

@@ -8,7 +8,7 @@ from .. import volumes
 from ..cli import app
 from ..lib.output import each, print_table
 
-volume = typer.Typer(help="Volumes of the store.", rich_markup_mode=None)
+volume = typer.Typer(help="List and remove volumes.", rich_markup_mode=None)
 app.add_typer(volume, name="volume")
 
 

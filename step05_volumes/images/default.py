@@ -1,4 +1,4 @@
-"""The image `busybox`, made from what this machine has, so that a reader needs no download to begin."""
+"""Make the image `busybox` from programs of this machine, so that a reader can begin without a download."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..lib.errors import ContainerError, complain
 
-# Without a busybox: enough of a system to look around in.
+# The programs of the image if this machine has no busybox.
 TOOLS = """
     sh ls cat echo ps id hostname env pwd mkdir rmdir rm cp mv ln touch chmod chown mount umount head tail grep sed wc
     sort uniq cut tr sleep kill date df du find stat test true false tty uname which whoami printf readlink seq dd tee
@@ -25,10 +25,10 @@ FOLDERS = "bin dev etc home mnt proc root run sys tmp usr/bin var/tmp".split()
 
 
 def make(root: Path) -> None:
-    """Make the image's root file system in the directory `root`, which is there when it is whole, and not before."""
+    """Make the image's root file system in the directory `root`, which appears only when it is complete."""
     half = root.with_name(f".{root.name}")
     shutil.rmtree(half, ignore_errors=True)  # left by a runtime that was killed
-    before = os.umask(0o022)  # the caller's may hide new files from others; the image's users must see theirs
+    before = os.umask(0o022)  # the caller's may hide new files from others; all users in the image must see them
     try:
         origin = fill(half)
         half.rename(root)
@@ -56,7 +56,7 @@ def fill(root: Path) -> str:
 
 
 def install_busybox(busybox: Path, root: Path) -> None:
-    """Copy the one program that is all programs, and a symbolic link for each of its names."""
+    """Copy busybox, one program with many names, and make a symbolic link for each name."""
     shutil.copy(busybox, root / "bin/busybox")
     for name in subprocess.run([busybox, "--list"], check=True, capture_output=True, text=True).stdout.split():
         if name != "busybox":
@@ -64,7 +64,7 @@ def install_busybox(busybox: Path, root: Path) -> None:
 
 
 def install_tool(name: str, root: Path) -> bool:
-    """Copy a program and the libraries it is linked with to where it will look for them. False if there is none."""
+    """Copy a program, and its libraries to where it looks for them. False if this machine lacks the program."""
     program = shutil.which(name)
     if program is None:
         if name == "sh":
@@ -80,12 +80,12 @@ def install_tool(name: str, root: Path) -> bool:
 
 
 def is_static(program: str) -> bool:
-    """Whether a file is a program, no script, and needs no libraries."""
+    """Whether a file is a program (not a script) that needs no libraries."""
     with open(program, "rb") as file:
         return file.read(4) == b"\x7fELF" and not libraries(program)
 
 
 def libraries(program: str) -> list[str]:
-    """The shared libraries of a program, its loader included: ldd(1)."""
+    """Return the shared libraries of a program, and its loader: ldd(1)."""
     listed = subprocess.run(["ldd", program], check=False, capture_output=True, text=True, env={"LC_ALL": "C"}).stdout
     return re.findall(r"(/\S+) \(0x", listed)

@@ -1,4 +1,4 @@
-"""Where cgroups live on this machine, whatever their version."""
+"""Where this machine's trees of cgroups are mounted, for both versions."""
 
 import os
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ CONTROLLERS = {"memory", "cpu", "cpuset", "pids", "freezer"}
 
 @dataclass(frozen=True)
 class Hierarchy:
-    """A tree of cgroups: `base` is the directory in it in which containers get theirs."""
+    """A tree of cgroups. Each container gets a directory in `base`."""
 
     base: Path
     version: int
@@ -21,10 +21,10 @@ class Hierarchy:
 
 
 def mounted(kind: str) -> Iterator[tuple[Path, set[str]]]:
-    """Where the hierarchies of a `kind` ("cgroup2", or "cgroup": version 1) are mounted, with their mount options.
+    """Yield each hierarchy of a `kind` ("cgroup2", or "cgroup": version 1): its mount point and its mount options.
 
-    A hierarchy may be mounted twice, and a mount may be hidden by a later one on the same directory. So each is taken
-    once, and only where the directory really is that file system. mountinfo: proc(5); the options are its last field.
+    A hierarchy may be mounted twice, and a later mount on the same directory may hide it. So each is taken once, and
+    only where its mount point shows that file system. mountinfo: proc(5); the options are its last field.
     """
     seen = set()
     for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
@@ -33,15 +33,15 @@ def mounted(kind: str) -> Iterator[tuple[Path, set[str]]]:
         found, _, options = details.split(" ", 2)
         if found == kind and device not in seen:
             major, minor = map(int, device.split(":"))
-            with suppress(OSError):  # it may not be seen
+            with suppress(OSError):  # we may not see that directory
                 if os.stat(where).st_dev == os.makedev(major, minor):
                     seen.add(device)
                     yield Path(where), set(options.split(","))
 
 
 def make_directory(directory: Path) -> Path:
-    """Make a cgroup, unless it is there. Nobody else may open it: it serves as a lock, too."""
+    """Make a cgroup if it is missing. No other user may open it: who opens it can take its lock."""
     if not directory.exists():
-        with suppress(FileExistsError):  # somebody else's first run
+        with suppress(FileExistsError):  # another first run has just made it
             linux.mkdir(directory, 0o700)
     return directory

@@ -1,4 +1,4 @@
-"""The commands beside `run`, a file for each feature: what the user types, and what is printed."""
+"""All commands except `run`, one file for each feature: their arguments, and what they print."""
 
 from . import image as image
 from . import volume as volume

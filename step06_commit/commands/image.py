@@ -20,12 +20,12 @@ from ..lib.output import ago, each, in_units, print_table
 @app.command("import")
 def import_(
     source: Annotated[
-        str, typer.Argument(help="A directory, a tar archive (plain, gz, bz2, xz, zst), or - to read one.")
+        str, typer.Argument(help="A directory, a tar archive (plain, gz, bz2, xz, zst), or - for standard input.")
     ],
     name: Annotated[str, typer.Argument(help="What to call the image: name[:tag].")],
 ) -> None:
-    """Make an image from a directory or a tar archive: of files, or of layers, as 'docker save' writes it."""
-    from ..images import layers  # with all that it imports, so only where it is needed
+    """Make an image from a directory or a tar archive: of plain files, or of an image saved by 'docker save'."""
+    from ..images import layers  # here and not above: it imports a lot
 
     if os.path.isdir(source):
         with progress_bar("importing"):
@@ -38,7 +38,7 @@ def import_(
 
 @app.command("images")
 def list_images(
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print ids alone.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print only the ids.")] = False,
 ) -> None:
     """List the images."""
     found = catalog.listing()
@@ -64,15 +64,15 @@ def rmi(
 
 @app.command("commit")
 def commit_(
-    reference: Annotated[str, typer.Argument(metavar="CONTAINER", help="The container's id, or the beginning of it.")],
+    reference: Annotated[str, typer.Argument(metavar="CONTAINER", help="The container's id, or its first digits.")],
     name: Annotated[str | None, typer.Argument(metavar="[IMAGE]", help="What to call the image: name[:tag].")] = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", metavar="FILE", help="Write a .tar, .tar.gz or .tar.zst: of files, or of IMAGE if named."),
+        typer.Option("-o", metavar="FILE", help="Write a .tar, .tar.gz or .tar.zst: the files; with IMAGE, an image."),
     ] = None,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print the image's id alone.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print only the image's id.")] = False,
 ) -> None:
-    """Make an image, or an archive, of a container's files. 'docker load' takes the archive of a named image."""
+    """Make an image or an archive from a container's files. 'docker load' can read an archive made with IMAGE."""
     from .. import commit
 
     with progress_bar("committing"):
@@ -89,9 +89,9 @@ def commit_(
 
 @contextmanager
 def progress_bar(title: str, file: IO[bytes] | None = None) -> Iterator[Callable[[], None]]:
-    """A bar on standard error, if that is a terminal, while something long is done.
+    """Show a progress bar inside the `with` block, if standard error is a terminal.
 
-    Gives a function that shows how much of `file` has been read, in whichever process.
+    Yields a function that updates the bar: it shows how much of `file` has been read, by any process.
     """
     if not sys.stderr.isatty():
         yield lambda: None

@@ -1,4 +1,4 @@
-"""What a container's root is made from: an image, or a directory of the host's."""
+"""What a container's root is made from: an image, or a directory of the host."""
 
 import os
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from . import catalog
 
 @dataclass(frozen=True)
 class Root:
-    """A root file system. `id` is the image's; a directory of the host's has none."""
+    """A root file system. `id` is the image's id, or "" for a directory of the host."""
 
     id: str
     path: Path
@@ -21,7 +21,7 @@ class Root:
 
 @contextmanager
 def used(reference: str) -> Iterator[Root]:
-    """The root that an image's name or id, or `./DIR` or `/DIR` means. Nobody can remove the image meanwhile."""
+    """Yield the root for an image's name or id, or for `./DIR` or `/DIR`. A lock protects the image from removal."""
     if reference.startswith(("/", "./", "../")) or reference in (".", ".."):
         yield Root("", directory(reference))
         return
@@ -47,7 +47,7 @@ def make_default() -> None:
 
 
 def directory(path: str) -> Path:
-    """A directory as a root file system. Raises ContainerError for what cannot be one."""
+    """Return the path of a directory that can be a root file system. Raises ContainerError if it cannot be one."""
     root = Path(path).resolve()
     if not root.is_dir():
         raise ContainerError(f"{path}: {'not a directory' if root.exists() else 'no such directory'}")

@@ -1,8 +1,8 @@
-"""Tar archives, unpacked: Python's tarfile reads them; what it reads may have been written by an enemy.
+"""Unpack tar archives with Python's tarfile. An attacker may have written the archive.
 
-An archive may name `/etc/passwd`, or `../../etc/passwd`, or first a symbolic link to `/` and then a file behind it. We
-do not look for such tricks. The process that unpacks first makes the target its root directory: whatever a path says,
-the kernel finds nothing outside.
+An archive may name `/etc/passwd` or `../../etc/passwd`, or a symbolic link to `/` and then a file behind this link. We
+do not look for such tricks. Instead, the process that unpacks first makes the target its root directory. Then the
+kernel looks up every path inside the target, whatever the path says.
 """
 
 import errno
@@ -26,12 +26,12 @@ from ..lib.errors import ContainerError
 
 CHUNK = 2**18  # bytes
 MOST_MEMORY = 2**30  # bytes
-LATEST = Decimal(10**12)  # seconds since 1970: far beyond what any file system can say
+LATEST = Decimal(10**12)  # seconds since 1970: later than any file system can store
 XATTR = "SCHILY.xattr."  # what archives write before the name of an extended attribute
 
 
 class Member(tarfile.TarInfo):
-    """A member of an archive. tarfile would take a damaged header for the archive's end."""
+    """A member of an archive. Here a damaged header is an error; for tarfile it would be the end of the archive."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
@@ -44,13 +44,13 @@ class Member(tarfile.TarInfo):
 
 @dataclass
 class Hashed:
-    """A stream, and the SHA-256 of what has been read of it."""
+    """A stream, and the SHA-256 of the bytes that have been read from it."""
 
     stream: IO[bytes]
     sha256: "hashlib._Hash" = field(default_factory=hashlib.sha256)
 
     def read(self, count: int) -> bytes:
-        """Read at most so many bytes."""
+        """Read at most `count` bytes."""
         data = self.stream.read(count)
         self.sha256.update(data)
         return data
@@ -59,28 +59,28 @@ class Hashed:
 def confined(
     source: int, target: Path, work: "Callable[[tarfile.TarFile], int] | None" = None, digest: str = ""
 ) -> int:
-    """Make the directory `target` this process's root, and fill it with what is in an archive: for a worker.
+    """Make the directory `target` this process's root, and unpack an archive into it. Call this in a worker process.
 
-    The descriptor `source` is a file or a pipe, plain or compressed with gzip, bzip2, xz or zstd. Returns the bytes in
-    the files. Raises ContainerError if the archive is broken or ends too early, or has not this SHA-256 `digest`.
+    The descriptor `source` is a file or a pipe, plain or compressed with gzip, bzip2, xz or zstd. Returns the files'
+    size in bytes. Raises ContainerError if the archive is broken, ends too early or does not have the SHA-256 `digest`.
 
-    Every module must have been imported before the chroot. Descriptors that lead outside are still open, but there is
-    no /proc inside through which a path could use them.
+    Every module must be imported before the chroot. Descriptors of files outside are still open, but a path could reach
+    them only through /proc, and there is no /proc inside.
     """
     _, limit = resource.getrlimit(resource.RLIMIT_AS)
     most = MOST_MEMORY if limit == resource.RLIM_INFINITY else min(MOST_MEMORY, limit)
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))  # a header may claim to be of any length
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))  # a header may claim any length
     reader = io.BufferedReader(io.FileIO(source, closefd=False), CHUNK)
     try:
         stream: Any = decompressed(reader)
         if digest:
             stream = Hashed(stream)
         linux.told("chroot", [target], os.chroot, target)
-        linux.chdir("/")  # a working directory outside is the way out
+        linux.chdir("/")  # else the working directory is still outside, which is a way out
         os.umask(0o022)
         with tarfile.open(fileobj=stream, mode="r|", bufsize=2**14, tarinfo=Member) as archive:
             size = (work or unpack_all)(archive)
-        while stream is not reader and stream.read(CHUNK):  # to the end, where the checksum is
+        while stream is not reader and stream.read(CHUNK):  # read to the end, where the checksum is
             pass
         if digest and stream.sha256.hexdigest() != digest:
             raise ContainerError(f"a layer is damaged: its SHA-256 is not {digest}")
@@ -91,13 +91,13 @@ def confined(
         raise
     except MemoryError:
         raise ContainerError(f"the archive takes more than {MOST_MEMORY >> 20} MiB of memory to read") from None
-    except Exception as error:  # each reader has its own, and a broken archive can cause some that nobody has planned
+    except Exception as error:  # each reader raises its own kinds, and a broken archive can cause unexpected ones
         kinds = "a tar archive, plain or compressed with gzip, bzip2, xz or zstd"
         raise ContainerError(f"the archive is broken, or is not {kinds}: {error}") from None
 
 
 def decompressed(reader: "io.BufferedReader[io.FileIO]") -> IO[bytes]:
-    """The archive as tar wrote it. The first bytes tell what has compressed it; only that module is imported."""
+    """Return the archive without compression. Its first bytes tell the method; only this module is imported."""
     kinds = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\0": "lzma", b"\x28\xb5\x2f\xfd": "zstd"}
     start = reader.peek(8)
     name = next((name for magic, name in kinds.items() if start.startswith(magic)), None)
@@ -107,7 +107,7 @@ def decompressed(reader: "io.BufferedReader[io.FileIO]") -> IO[bytes]:
 
 
 def zstd() -> Any:
-    """The module for zstd, which Python has from 3.14 on. Raises ContainerError if there is none."""
+    """Return the module for zstd; Python has one from 3.14 on. Raises ContainerError if there is none."""
     try:
         return importlib.import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
     except ImportError:
@@ -115,12 +115,12 @@ def zstd() -> Any:
 
 
 def unpack_all(archive: tarfile.TarFile, left_out: Callable[[str], bool] = lambda path: False) -> int:
-    """Unpack all members, but for those `left_out`, into the root directory. Returns the bytes in the files."""
+    """Unpack all members except those `left_out` into the root directory. Returns the files' size in bytes."""
     size = 0
     folders: dict[str, tarfile.TarInfo] = {}
     for member in iter(archive.next, None):
-        archive.members.clear()  # type: ignore[attr-defined]  # or they would fill the memory
-        member.name = member.pax_headers.get("GNU.sparse.name", member.name)  # else it may be the name of its pieces
+        archive.members.clear()  # type: ignore[attr-defined]  # else they would fill the memory
+        member.name = member.pax_headers.get("GNU.sparse.name", member.name)  # the real name of a file with holes
         path = os.path.normpath(f"/{member.name}")
         if left_out(path):
             continue
@@ -131,17 +131,17 @@ def unpack_all(archive: tarfile.TarFile, left_out: Callable[[str], bool] = lambd
         if member.isdir():
             folders[path] = member
         size += member.size if member.isreg() else 0
-    # The end mark is the block that tarfile has read beyond the last member.
+    # tarfile has read one block after the last member: the end mark.
     if archive.fileobj.tell() - archive.offset != tarfile.BLOCKSIZE:
         raise ContainerError("the archive ends too early: its end mark is missing")
-    for path in sorted(folders, reverse=True):  # the deepest first: what is made in a directory changes its time
+    for path in sorted(folders, reverse=True):  # deepest first, and only now: new files changed their directory's time
         if is_folder(path):
             set_metadata(folders[path], path)
     return size
 
 
 def unpack_one(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:
-    """Unpack one member, of whatever kind. Devices are left out: an image has no business with the host's disks."""
+    """Unpack one member of any kind. Devices are left out: an image must not give access to the host's disks."""
     if member.ischr() or member.isblk() or (member.islnk() and target_of(member) == path):
         return
     if os.path.lexists(path) and not (member.isdir() and is_folder(path)):  # a directory may be named twice
@@ -158,12 +158,12 @@ def unpack_one(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> 
 
 
 def target_of(member: tarfile.TarInfo) -> str:
-    """The path that a hard link is to."""
+    """Return the path of the file that a hard link names."""
     return os.path.normpath(f"/{member.linkname}")
 
 
 def is_folder(path: str) -> bool:
-    """Whether this is a directory, and not a link to one."""
+    """Return whether `path` is a directory, and not a symbolic link to one."""
     return os.path.isdir(path) and not os.path.islink(path)
 
 
@@ -176,7 +176,7 @@ def remove(path: str) -> None:
 
 
 def make(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:
-    """Make the file that a member describes, and write what is in it."""
+    """Make the file that a member describes, and write its content."""
     if member.isdir():
         if not os.path.isdir(path):
             os.mkdir(path)
@@ -191,7 +191,7 @@ def make(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:
 
 
 def set_metadata(member: tarfile.TarInfo, path: str) -> None:
-    """Owner, mode, extended attributes and time of a member, in this order: a new owner would take some away again."""
+    """Set owner, mode, extended attributes and time, in this order: a new owner clears some modes and attributes."""
     if not namespaces.ROOTLESS:
         os.lchown(path, member.uid, member.gid)
     if not member.issym():
@@ -200,14 +200,14 @@ def set_metadata(member: tarfile.TarInfo, path: str) -> None:
         if keyword.startswith(XATTR):
             name = keyword.removeprefix(XATTR).replace("%3D", "=").replace("%25", "%")  # as GNU tar writes them
             set_attribute(path, name, os.fsencode(value))
-    # tarfile makes the time a float, which cannot hold nanoseconds: so read the text.
+    # tarfile converts the time to a float, which cannot hold nanoseconds. So we read the text.
     seconds = Decimal(member.pax_headers.get("mtime", member.mtime))
     time = int(min(max(seconds, -LATEST), LATEST) * 10**9)
     os.utime(path, ns=(time, time), follow_symlinks=False)
 
 
 def set_attribute(path: str, name: str, value: bytes) -> None:
-    """Set an extended attribute (xattr(7)), where this user may and this file system can."""
+    """Set an extended attribute (xattr(7)). If the user may not or the file system cannot, leave it out."""
     try:
         os.setxattr(path, name, value, follow_symlinks=False)
     except OSError as error:

@@ -1,7 +1,7 @@
-"""--explain: tell what is asked of the kernel, as it happens, in the notation of strace(1).
+"""--explain: show each request to the kernel when it is made, in the notation of strace(1).
 
-There is one logger. The runtime and the container's init both write to it, each line with one write(2), so that
-the order of the lines is the order of events.
+There is one logger. The runtime and the container's init both write to it. Each line is one write(2), so the order
+of the lines is the order of events.
 """
 
 import errno
@@ -10,47 +10,47 @@ from collections.abc import Iterable
 from contextlib import suppress
 from enum import IntFlag
 
-_out: int | None = None  # where the lines go; None: nobody asked
+_out: int | None = None  # the descriptor for the lines; None without --explain
 _who = "runtime"
 
 
 def enable() -> None:
-    """Begin to tell, on a copy of standard error: the container may get another one, its terminal."""
+    """Switch --explain on. It writes to a copy of standard error, as init may replace standard error by a terminal."""
     global _out
     _out = os.dup(2)
 
 
 def descriptor() -> list[int]:
-    """The descriptor that must survive when all others are closed, if there is one."""
+    """Return the descriptor that must stay open when all others are closed: none without --explain."""
     return [] if _out is None else [_out]
 
 
 def i_am(who: str) -> None:
-    """Name the process that tells from here on."""
+    """Set the name of this process for its lines."""
     global _who
     _who = who
 
 
 def line(text: str) -> None:
-    """Write one line, if anybody asked."""
+    """Write one line, if --explain is on."""
     if _out is not None:
-        with suppress(OSError):  # a full disk, or nobody who reads: telling must not change what is done
+        with suppress(OSError):  # a full disk or a closed pipe must not change what the runtime does
             os.write(_out, os.fsencode(f"[{_who}] {text}\n"))
 
 
 def call(name: str, args: Iterable[object], result: int = 0, error: int = 0) -> None:
-    """Tell of one system call: `error` is its errno, 0 if it succeeded with `result`."""
+    """Show one system call. `error` is its errno, or 0 if it succeeded with `result`."""
     if _out is not None:
         outcome = f"-1 {errno.errorcode.get(error, error)} ({os.strerror(error)})" if error else str(result)
         line(f"{name}({', '.join(map(show, args))}) = {outcome}")
 
 
 class Raw(str):
-    """An argument that is shown as it stands, for what strace writes in a notation of its own."""
+    """An argument that is shown as it is, without quotes: strace has a special notation for it."""
 
 
 def show(value: object) -> str:
-    """One argument as strace prints it."""
+    """Return one argument as strace prints it."""
     match value:
         case None:
             return "NULL"
@@ -72,4 +72,4 @@ def _escape(byte: int, following: int) -> str:
         return named
     if 0x20 <= byte < 0x7F:
         return chr(byte)
-    return f"\\{byte:03o}" if chr(following).isdecimal() else f"\\{byte:o}"  # three digits where one more would follow
+    return f"\\{byte:03o}" if chr(following).isdecimal() else f"\\{byte:o}"  # three digits if a digit follows

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 def each(words: list[str], action: Callable[[str], None], force: bool = False) -> int:
-    """Do something for each word, also when it fails for another. Returns 1 if it failed for any.
+    """Call `action` with each word, even if it fails for another word. Returns 1 if it failed for any word.
 
-    With `force` it is no failure if what a word means is not there: the user is told, and that is all.
+    With `force`, a NotFoundError is no failure: it is only printed.
     """
     failed = 0
     for word in words:
@@ -28,9 +28,9 @@ def each(words: list[str], action: Callable[[str], None], force: bool = False) -
 
 
 def print_table(titles: list[str], rows: list[list[str]]) -> None:
-    """Columns: Rich's on a terminal, in a pipe plain ones in which nothing is cut."""
+    """Print a table: on a terminal with Rich, in a pipe as plain columns in which nothing is cut."""
     if sys.stdout.isatty():
-        from rich.console import Console  # slow to import, so only where it is seen
+        from rich.console import Console  # slow to import, so only for a terminal
 
         Console().print(rich_table(titles, rows))
         return
@@ -40,7 +40,7 @@ def print_table(titles: list[str], rows: list[list[str]]) -> None:
 
 
 def rich_table(titles: list[str], rows: list[list[str]]) -> "Table":
-    """Columns for a terminal. What is in them is text, brackets included, and never Rich's markup."""
+    """Return a table for a terminal. All cells are plain text: Rich must not read brackets as its markup."""
     from rich.table import Table
     from rich.text import Text
 
@@ -51,7 +51,7 @@ def rich_table(titles: list[str], rows: list[list[str]]) -> "Table":
 
 
 def ago(then: float) -> str:
-    """How long ago a time (seconds since 1970) was, in its largest unit, as Docker words it."""
+    """Return how long ago a time (seconds since 1970) was, in the largest unit that fits, in Docker's words."""
     seconds = max(0, int(time.time() - then))
     for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
         if count := seconds // length:
@@ -60,7 +60,7 @@ def ago(then: float) -> str:
 
 
 def in_units(size: float) -> str:
-    """Bytes for people, in powers of 1000 as Docker prints them: 4.26MB."""
+    """Return a number of bytes as Docker prints it, in powers of 1000: 4.26MB."""
     for unit in ("B", "kB", "MB"):
         if size < 1000:
             return f"{size:.3g}{unit}"

@@ -1,4 +1,4 @@
-"""Containers on record. So far that is a directory for each one that runs, which its runtime holds locked."""
+"""Containers on record. In this step each running container has a directory, and its runtime holds the lock of it."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from ..lib.errors import NotFoundError
 
 
 def find(reference: str) -> Path:
-    """The directory of the container given by its id or the beginning of it. Raises ContainerError if there is none."""
+    """Return a container's directory, given its id or the beginning of its id. Raises ContainerError if not found."""
     there = sorted(path.name for path in store.folder("layers").iterdir() if store.is_held(path))
     if reference and (found := store.only_one(reference, there, "containers")):
         return store.folder("layers") / found

@@ -1,8 +1,8 @@
-"""Limits on memory, CPU time and processes: cgroups(7), version 2, and version 1 where that is what there is.
+"""Limits on memory, CPU time and processes: cgroups(7), version 2, and version 1 on machines that have it.
 
-A container gets a directory `mydocker/<id>` in each tree of cgroups. Its limits are files there, and the container's
-processes are members. Version 2 has one tree, and init is born in it; version 1 has one for each controller, and init
-moves itself.
+A container gets a directory `mydocker/<id>` in each tree of cgroups. Files there hold its limits, and the container's
+processes are members. Version 2 has one tree, and init starts in it. Version 1 has one tree for each controller, and
+init moves itself into them.
 """
 
 import os
@@ -24,7 +24,7 @@ SWAP = ("memory.swap.max", "memory.memsw.limit_in_bytes")
 
 @dataclass(frozen=True)
 class Cgroup:
-    """A container's cgroup: a directory in each tree, locked by the runtime as long as it lives."""
+    """A container's cgroup: a directory in each tree. The runtime holds the locks of all of them while it runs."""
 
     name: str
     trees: list[Hierarchy]
@@ -32,25 +32,25 @@ class Cgroup:
 
     @property
     def directories(self) -> list[Path]:
-        """Where it is, one directory for each tree."""
+        """The cgroup's directories, one in each tree."""
         return [tree.base / self.name for tree in self.trees]
 
     @property
     def birthplace(self) -> int | None:
-        """Version 2's directory, if there is one, as the descriptor that `locks` holds: a process can be born in it."""
+        """The descriptor (out of `locks`) of version 2's directory, if there is one: clone3(2) can start init in it."""
         return next((lock for tree, lock in zip(self.trees, self.locks, strict=True) if tree.version == 2), None)
 
     def enter(self) -> None:
         """Move the caller into the directories of version 1.
 
-        A thread that writes 0 to `tasks` is moved at once. To move another process, by its PID in `cgroup.procs`, the
-        kernel has to keep all processes of the machine from forking meanwhile: that takes some 10 milliseconds.
+        A thread that writes 0 to `tasks` is moved at once. If another process is moved (its PID in `cgroup.procs`),
+        the kernel must first stop all processes of the machine from forking: that takes some 10 milliseconds.
         """
         for directory in (tree.base / self.name for tree in self.trees if tree.version == 1):
             linux.write_file(directory / "tasks", "0")
 
     def complain_of_memory(self) -> None:
-        """Tell the user if the kernel killed a process in here for want of memory: 137 alone does not say why."""
+        """Tell the user if the kernel killed a process here because memory ran out: exit code 137 does not say so."""
         counters = (path / name for path in self.directories for name in ("memory.events", "memory.oom_control"))
         lines = [line for counter in counters if counter.exists() for line in counter.read_text().splitlines()]
         if any(line.startswith("oom_kill ") and line != "oom_kill 0" for line in lines):
@@ -61,17 +61,17 @@ class Cgroup:
 
 @contextmanager
 def created(name: str, limits: Limits) -> Iterator[Cgroup]:
-    """A cgroup with these limits; afterwards it is gone, with all that was left in it.
+    """Make a cgroup with these limits. At the end remove it, and kill the processes that are still in it.
 
-    Under the lock of the first tree's base it sweeps, then makes and locks each directory. Only then limits are set.
-    Raises ContainerError, before anything has started, for a limit that this machine cannot give.
+    With the lock of the first tree's base: sweep, then make and lock each directory. After that, set the limits.
+    Raises ContainerError, before anything has started, for a limit that this machine cannot set.
     """
     trees = find_trees()
     check(limits, trees)
     cgroup = Cgroup(name, trees)
     try:
         if trees:
-            with linux.locked(trees[0].base):  # nobody may sweep a directory that its maker has not locked yet
+            with linux.locked(trees[0].base):  # nobody may sweep our directory before we have locked it
                 sweep(trees)
                 for directory in cgroup.directories:
                     make_directory(directory)
@@ -87,12 +87,12 @@ def created(name: str, limits: Limits) -> Iterator[Cgroup]:
 
 
 def find_trees() -> list[Hierarchy]:
-    """Every tree with a controller of ours in which we may make directories, our `mydocker` in each made."""
+    """Return each tree that has one of our controllers and that we may write to. Make `mydocker` in each."""
     return v2.find() + v1.find()
 
 
 def check(limits: Limits, trees: list[Hierarchy]) -> None:
-    """Raise ContainerError for a limit that no controller here could keep."""
+    """Raise ContainerError for a limit that no controller here can enforce."""
     for controller in {controller for controller, _, value in v2.settings(limits) if value}:
         tree = next((tree for tree in trees if controller in tree.controllers), None)
         if tree is None:
@@ -101,20 +101,20 @@ def check(limits: Limits, trees: list[Hierarchy]) -> None:
             usable = processors_of(tree)
             if not (wanted := parse_list(limits.cpuset_cpus)) or not wanted <= usable:
                 raise ContainerError(
-                    f"--cpuset-cpus {limits.cpuset_cpus!r}: a list such as 0-1,3 out of {sorted(usable)}"
+                    f"--cpuset-cpus {limits.cpuset_cpus!r}: give a list such as 0-1,3 out of {sorted(usable)}"
                 )
 
 
 def processors_of(tree: Hierarchy) -> set[int]:
-    """The processors that containers may be given at all."""
+    """Return the processors of this tree: a container may run on these and no others."""
     files = [tree.base / name for name in ("cpuset.cpus.effective", "cpuset.effective_cpus")]
     return parse_list(next(file for file in files if file.exists()).read_text())
 
 
 def apply(limits: Limits, tree: Hierarchy, directory: Path) -> None:
-    """Write the limits that this tree keeps into the container's directory. Version 1 is given processors first.
+    """Write the limits of this tree's controllers into the container's directory. Version 1 needs processors first.
 
-    Neither None nor 0 is written; nor a file of SWAP that is missing, where the kernel does not count swap.
+    None and 0 are not written. A file of SWAP is skipped if it is missing: there the kernel does not count swap.
     """
     if tree.version == 1:
         v1.give_processors(directory)
@@ -125,16 +125,16 @@ def apply(limits: Limits, tree: Hierarchy, directory: Path) -> None:
 
 
 def sweep(trees: list[Hierarchy]) -> None:
-    """Remove the cgroups of runtimes that were killed: those whose lock nobody holds."""
+    """Remove the cgroups of runtimes that were killed: nobody holds the lock of such a cgroup."""
     for directory in (entry for tree in trees for entry in tree.base.iterdir() if entry.is_dir()):
         with suppress(BlockingIOError, FileNotFoundError), linux.locked(directory, wait=False):
             remove(directory)
 
 
 def remove(directory: Path) -> None:
-    """Remove a cgroup with the cgroups below it, killing what is still in there. Complain if that does not work.
+    """Remove a cgroup and the cgroups below it, and kill the processes in them. Complain if that does not work.
 
-    rmdir(2) says EBUSY until the last process has been reaped, which is not in our hands: so try for two seconds.
+    rmdir(2) fails with EBUSY until the last process is reaped. Other processes may have to do that: try for 2 seconds.
     """
     for _ in range(200):
         try:
@@ -153,7 +153,7 @@ def remove(directory: Path) -> None:
 
 
 def kill_all(directory: Path) -> None:
-    """Kill every process in a cgroup. A 0 is one outside our PID namespace: kill(2) would take it for our own group."""
+    """Kill every process in a cgroup. 0 is a process outside our PID namespace: kill(2) would kill our own group."""
     with suppress(OSError):  # gone meanwhile
         for pid in map(int, (directory / "cgroup.procs").read_text().split()):
             if pid:
@@ -161,6 +161,6 @@ def kill_all(directory: Path) -> None:
 
 
 def remove_all(name: str) -> None:
-    """Remove a container's directories, if they are there."""
+    """Remove a container's cgroups, if there are any."""
     for directory in Cgroup(name, find_trees()).directories:
         remove(directory)

@@ -1,4 +1,4 @@
-"""A directory tree is copied as an archive that is never stored: one child packs it into a pipe, another unpacks it.
+"""Copy a directory tree as an archive that is never stored: one child packs it into a pipe, another unpacks it.
 
 So a copy keeps what archives keep: owners, modes, times, extended attributes, hard links and holes.
 """
@@ -14,11 +14,11 @@ from . import unpack
 
 
 def copy(target: Path, pack: Callable[[IO[bytes]], object]) -> int:
-    """Fill the directory `target` with what `pack` writes to a pipe, in a child. Returns the bytes in its files."""
+    """Unpack into `target` what `pack` writes to a pipe; both run in children. Returns the files' size in bytes."""
     reading, writing = os.pipe()
 
     def unpacking() -> int:
-        os.close(writing)  # or the pipe would never end
+        os.close(writing)  # else we would never read the end of the pipe
         return unpack.confined(reading, target)
 
     def packing() -> int:

@@ -1,11 +1,11 @@
-"""Images as `docker save`, `podman save` and registries hand them on: layers, and JSON that says which, in which order.
+"""Images in the formats of `docker save`, `podman save` and registries: layers, and JSON that lists them in order.
 
     manifest.json            names the image's configuration and its layers, the lowest first (docker-archive); or
-    oci-layout, index.json   name a manifest, which names the same, each by the SHA-256 of its bytes: all that is so
-    blobs/sha256/DIGEST      named is in blobs (image-layout.md in opencontainers/image-spec)
+    oci-layout, index.json   name a manifest. It names the configuration and the layers too, each by its SHA-256
+    blobs/sha256/DIGEST      a file that is named by its SHA-256 (image-layout.md in opencontainers/image-spec)
 
-They are in a directory, or in a tar archive, which we unpack first. Each layer is a tar archive of what has changed. In
-it .wh.NAME deletes NAME from the layers below, and .wh..wh..opq all that they have in its directory (layer.md).
+These files are in a directory, or in a tar archive, which we unpack first. Each layer is a tar archive of changes. A
+file .wh.NAME deletes NAME of the layers below; .wh..wh..opq deletes all that they have in its directory (layer.md).
 """
 
 import hashlib
@@ -30,12 +30,12 @@ MOST = 2**22  # bytes of JSON
 MARK, OPAQUE = ".wh.", ".wh..wh..opq"
 LAYER = re.compile(r"application/vnd\.(oci\.image\.layer\.v1|docker\.image\.rootfs\.diff)\.tar([.+](gzip|zstd))?")
 MACHINES = {"x86_64": ["amd64", "386"], "i686": ["386"], "aarch64": ["arm64"], "armv7l": ["arm"]}
-HERE = MACHINES.get(os.uname().machine, [os.uname().machine])  # the architectures that run here, in images' words
-SEVERAL = "there are several images in it: save the one that you want alone"
+HERE = MACHINES.get(os.uname().machine, [os.uname().machine])  # what this machine can run, as images name it
+SEVERAL = "there are several images in it: save only the one that you want"
 
 
 def from_archive(file: int, show: Callable[[], object], root: Path) -> int:
-    """Fill `root` from a tar archive of files or of layers, and call `show` meanwhile. Returns the bytes in files."""
+    """Fill `root` from a tar archive of files or layers; call `show` now and then. Returns the files' size in bytes."""
     size = child.run(partial(unpack.confined, file, root), show)
     if not has_layers(root):
         return size
@@ -49,29 +49,29 @@ def from_archive(file: int, show: Callable[[], object], root: Path) -> int:
 
 
 def from_directory(source: Path, root: Path) -> int:
-    """Fill `root` with the files that are in a directory, or with the layers. Returns the bytes in files."""
+    """Fill `root` from a directory of files or of layers. Returns the files' size in bytes."""
     return unpack_layers(source, root) if has_layers(source) else copy.copy(root, partial(pack.pack, source))
 
 
 def has_layers(folder: Path) -> bool:
-    """Whether a directory has an image in layers. A web site has a manifest.json too, but Docker's is a list."""
+    """Return whether a directory has an image in layers. Web sites have a manifest.json too, but Docker's is a list."""
     if not os.path.isfile(folder / "manifest.json"):
         return os.path.lexists(folder / "oci-layout")
     with opened(folder, "manifest.json") as file:
         if b'"schemaVersion"' in (start := file.read(200)):
-            raise ContainerError("this is an image as 'skopeo copy … dir:FOLDER' writes it: write oci:FOLDER instead")
+            raise ContainerError("this is an image in the format of 'skopeo copy … dir:FOLDER': use oci:FOLDER there")
         return start.startswith(b"[") or os.path.lexists(folder / "oci-layout")
 
 
 def unpack_layers(folder: Path, root: Path) -> int:
-    """Unpack an image's layers into `root`, one upon the other, and keep its settings beside it."""
+    """Unpack an image's layers into `root`, the lowest first. Write the image's settings beside `root`."""
     try:
         config, names = oci(folder) if os.path.lexists(folder / "oci-layout") else docker(folder)
         for_this_machine([{"platform": config}])
         layers = list(zip(names, map(hexadecimal, config["rootfs"]["diff_ids"]), strict=True))
         settings.write(root.parent, settings.checked(config.get("config") or {}))
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        raise ContainerError(f"the image is damaged: what it says of itself makes no sense ({error!r})") from None
+        raise ContainerError(f"the image is damaged: its description makes no sense ({error!r})") from None
     return sum(unpack_layer(folder, name, digest, root) for name, digest in layers)
 
 
@@ -79,18 +79,18 @@ def unpack_layers(folder: Path, root: Path) -> int:
 
 
 def oci(folder: Path) -> tuple[Any, list[str]]:
-    """The configuration in an OCI layout, and the files that are its layers."""
+    """Return the configuration in an OCI layout, and the names of its layers' files."""
     manifest = document(folder, "index.json")
     while "manifests" in manifest:  # it is an index, perhaps of indexes
         manifest = document(folder, blob(for_this_machine(manifest["manifests"])))
     for layer in manifest["layers"]:
         if not LAYER.fullmatch(layer["mediaType"]):
-            raise ContainerError(f"the image has a layer of a kind that is unknown here: {layer['mediaType']!r}")
+            raise ContainerError(f"the image has a layer of an unknown kind: {layer['mediaType']!r}")
     return document(folder, blob(manifest["config"])), [blob(layer) for layer in manifest["layers"]]
 
 
 def docker(folder: Path) -> tuple[Any, list[str]]:
-    """The configuration in a docker-archive, and the files that are its layers."""
+    """Return the configuration in a docker-archive, and the names of its layers' files."""
     image, *more = document(folder, "manifest.json")
     if more:
         raise ContainerError(SEVERAL)
@@ -98,19 +98,19 @@ def docker(folder: Path) -> tuple[Any, list[str]]:
 
 
 def blob(descriptor: Any) -> str:
-    """The file that is named by its digest."""
+    """Return the path of the file whose digest a descriptor gives."""
     return f"blobs/sha256/{hexadecimal(descriptor['digest'])}"
 
 
 def hexadecimal(digest: str) -> str:
-    """A digest without the name of its kind."""
+    """Return a digest without its prefix `sha256:`. Raises ValueError if it has another form."""
     if not re.fullmatch("sha256:[0-9a-f]{64}", digest):
         raise ValueError(f"{digest!r} is no SHA-256")
     return digest.removeprefix("sha256:")
 
 
 def for_this_machine(manifests: Any) -> Any:
-    """The manifest for Linux on this machine. The first by name of an architecture's variants runs on all of them."""
+    """Return the manifest for Linux on this machine. Of several variants, such as v6 and v7, the first runs on all."""
     found: dict[Any, dict[str, Any]] = {}
     platforms = [{"os": "linux", "architecture": HERE[0]} | (each.get("platform") or {}) for each in manifests]
     for each, platform in zip(manifests, platforms, strict=True):
@@ -126,7 +126,7 @@ def for_this_machine(manifests: Any) -> Any:
 
 
 def document(folder: Path, name: str) -> Any:
-    """What a JSON file holds."""
+    """Return the content of a JSON file."""
     with opened(folder, name) as file:
         if os.fstat(file.fileno()).st_size > MOST:
             raise ContainerError(f"the image is damaged: {name!r} is longer than any description of an image")
@@ -134,16 +134,16 @@ def document(folder: Path, name: str) -> Any:
 
 
 def opened(folder: Path, name: str) -> io.FileIO:
-    """Open a file of the image, whose links lead nowhere else. If its digest is its name, that is found to be right."""
+    """Open a file of the image. Links cannot lead out of the image. If the file's name is its digest, check it."""
     try:
         file = io.FileIO(linux.open_inside(folder, name))
     except OSError as error:
-        raise ContainerError(f"the image is not whole: {name!r}: {os.strerror(error.errno or 0)}") from None
+        raise ContainerError(f"the image is incomplete: {name!r}: {os.strerror(error.errno or 0)}") from None
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         raise ContainerError(f"the image is damaged: {name!r} is not a file")
     digest = re.fullmatch(r"(?:blobs/sha256/|sha256:)?([0-9a-f]{64})(?:\.json)?", name)
     if digest and hashlib.file_digest(file, "sha256").hexdigest() != digest[1]:
-        raise ContainerError(f"the image is damaged: the SHA-256 of {name!r} is another")
+        raise ContainerError(f"the image is damaged: {name!r} does not have this SHA-256")
     file.seek(0)
     return file
 
@@ -152,9 +152,9 @@ def opened(folder: Path, name: str) -> io.FileIO:
 
 
 def unpack_layer(folder: Path, name: str, digest: str, root: Path) -> int:
-    """Unpack a layer, of which this is the digest without compression. Returns the bytes in its files.
+    """Unpack a layer. `digest` is the SHA-256 of its uncompressed bytes. Returns the files' size in bytes.
 
-    It is read twice: what it deletes goes first, as that is what is below, and not what comes with the layer itself.
+    The layer is read twice. Its deletions come first: they apply to the layers below, not to the layer's own files.
     """
     with opened(folder, name) as file:
         child.run(partial(unpack.confined, file.fileno(), root, delete, digest))
@@ -164,17 +164,17 @@ def unpack_layer(folder: Path, name: str, digest: str, root: Path) -> int:
 
 
 def delete(archive: tarfile.TarFile) -> int:
-    """Delete what a layer's marks say. No link is followed: in its place the layer has a directory of its own."""
+    """Delete what a layer's marks name. Marks below a link are skipped: the layer replaces this link by a directory."""
     for member in iter(archive.next, None):
         archive.members.clear()  # type: ignore[attr-defined]  # as in unpack_all
         folder, name = os.path.split(os.path.normpath(f"/{member.name}"))
         if not name.startswith(MARK) or os.path.realpath(folder) != folder or not os.path.isdir(folder):
             continue
         gone = [name.removeprefix(MARK)]
-        if name.startswith(MARK + MARK):  # all, or what only the file system aufs has a use for
+        if name.startswith(MARK + MARK):  # all files, or a mark that only the file system aufs uses
             gone = os.listdir(folder) if name == OPAQUE else []
         if not {"", ".", ".."}.isdisjoint(gone):
-            raise ContainerError(f"the image is damaged: {member.name!r} deletes nothing that has a name")
+            raise ContainerError(f"the image is damaged: {member.name!r} does not name what it deletes")
         for path in [os.path.join(folder, each) for each in gone]:
             if os.path.lexists(path):
                 unpack.remove(path)

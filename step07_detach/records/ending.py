@@ -1,7 +1,7 @@
 """How containers end: `kill`, `stop`, `wait`, `rm`.
 
-Between the death of PID 1 and the entry in its record lies a moment in which `ps` still says "Up". A command that comes
-in this moment finds the process dead, and waits until the record says so too.
+When PID 1 has died, it takes a moment until its record says so. In this moment `ps` still shows "Up". A command that
+comes in this moment finds the process dead, and waits for the record.
 """
 
 import json
@@ -17,7 +17,7 @@ from .record import LOST, Record, discard, load, repair
 
 
 def send_signal(record: Record, number: int) -> None:
-    """Send a signal to the container's PID 1. If that kills it at once, returns when its record says so.
+    """Send a signal to the container's PID 1. If the signal kills it at once, wait until its record says so.
 
     Raises ContainerError if it is not running.
     """
@@ -28,7 +28,7 @@ def send_signal(record: Record, number: int) -> None:
 
 
 def stop(record: Record, patience: float) -> None:
-    """Ask PID 1 to end, by SIGTERM or its image's StopSignal; kill it after `patience` seconds. Returns when dead."""
+    """Ask PID 1 to end, by SIGTERM or its image's StopSignal; kill it after `patience` seconds. Wait for its end."""
     if record.running:
         asked = settings.read(record.directory).get("StopSignal") or "TERM"
         if not process.send(record.state, parse_signal(str(asked)), patience):
@@ -42,29 +42,28 @@ def wait(record: Record) -> int:
         return int(record.state["exit_code"])
     with suppress(FileNotFoundError), open(record.directory / "state.json") as state:  # even if the record is removed
         with suppress(FileNotFoundError), linux.locked(record.directory):
-            pass  # the last that the monitor does is to release it
+            pass  # the monitor releases this lock as its last action
         repair(record.directory)  # if its monitor was killed
         return int(json.load(state).get("exit_code", LOST))
     return LOST
 
 
 def remove(record: Record, force: bool) -> None:
-    """Remove a container. Raises ContainerError if it runs, and is not to be killed first."""
+    """Remove a container. Raises ContainerError if it is running and `force` is false."""
     with suppress(FileNotFoundError):  # --rm was faster
-        while store.is_held(record.directory):  # it runs, is just being started, or its monitor is about to finish
+        while store.is_held(record.directory):  # it runs, is being set up (which may hang), or is about to be closed
             record = load(record.directory)
-            if record.running and not process.send(record.state, signal.SIGKILL if force else 0) and not force:
+            if not process.send(record.state, signal.SIGKILL if force else 0) and record.running and not force:
                 raise ContainerError(f"{record.name}: it is running: stop it first, or give -f to kill it")
             time.sleep(0.01)
         repair(record.directory)  # if its monitor was killed
-        with linux.locked(record.directory):  # until `commit` has read it
-            discard(record.directory)
+        discard(record.directory)
 
 
 def parse_signal(text: str) -> int:
-    """A signal's number, from a name with or without SIG, or a number."""
+    """Return a signal's number, given its name (with or without SIG) or its number."""
     numbers = {each.name: each.value for each in signal.Signals} | {str(n): int(n) for n in signal.valid_signals()}
-    for n in range(signal.SIGRTMIN, signal.SIGRTMAX + 1):  # those between have no names of their own: signal(7)
+    for n in range(signal.SIGRTMIN, signal.SIGRTMAX + 1):  # Python names only the first and the last: signal(7)
         numbers |= {f"SIGRTMIN+{n - signal.SIGRTMIN}": n, f"SIGRTMAX-{signal.SIGRTMAX - n}": n}
     number = numbers.get(text, numbers.get(f"SIG{text.upper().removeprefix('SIG')}"))
     if number is None:

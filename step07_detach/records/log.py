@@ -1,4 +1,4 @@
-"""Reading what a container has written: `logs`. How a line of the log looks is told in monitor.py."""
+"""Read what a container has written: `logs`. The format of the log is described in monitor.py."""
 
 import mmap
 import os
@@ -10,8 +10,8 @@ from ..lib import store
 from .monitor import CHUNK
 from .record import Record
 
-PAUSE = 0.1  # seconds between two looks at a log that is followed
-FLAG, TEXT = 38, 40  # where in a line these are: times and the names of both streams have always the same length
+PAUSE = 0.1  # seconds between two reads of a log that we follow
+FLAG, TEXT = 38, 40  # their offsets in a line: all times, and the names of both streams, have the same length
 
 
 class Piece(NamedTuple):
@@ -24,15 +24,15 @@ class Piece(NamedTuple):
 
 
 def parse(line: bytes) -> Piece:
-    """A line of the log."""
+    """Parse a line of the log."""
     whole = line[FLAG : FLAG + 1] == b"F"
     return Piece(line[:30], line[31:37], line[TEXT:] + b"\n" * whole, whole)
 
 
 def read(record: Record, tail: int | None, follow: bool) -> Iterator[list[Piece]]:
-    """The log from its last `tail` lines on (None: all of it), as many lines at a time as there are.
+    """Yield the last `tail` lines of the log (None: all lines), as many at a time as there are.
 
-    To follow it means to wait for more until the container has ended.
+    With `follow`, wait for more lines until the container has ended.
     """
     with open(record.directory / "log", "rb", buffering=0) as file:
         file.seek(0 if tail is None else start_of_tail(file.fileno(), tail))
@@ -48,17 +48,17 @@ def read(record: Record, tail: int | None, follow: bool) -> Iterator[list[Piece]
 
 
 def start_of_tail(log: int, lines: int) -> int:
-    """Where the last `lines` lines begin, looked for from the end: a large log costs no more than a small one."""
+    """Return where the last `lines` lines begin. The search begins at the end, so a large log takes no longer."""
     if not os.fstat(log).st_size:
-        return 0  # mmap(2) takes no empty file
+        return 0  # mmap(2) refuses an empty file
     with mmap.mmap(log, 0, prot=mmap.PROT_READ) as text:
-        end = text.rfind(b"\n") + 1  # what follows is half a line of a monitor that was killed
+        end = text.rfind(b"\n") + 1  # after it: an unfinished line, if the monitor was killed
         found = 0
         streams: set[bytes] = set()
         while end:
             start = text.rfind(b"\n", 0, end - 1) + 1
             piece = parse(text[start : end - 1])
-            found += piece.whole or piece.stream not in streams  # the end of a line; or what has no end so far
+            found += piece.whole or piece.stream not in streams  # a whole line, or a stream's unfinished last line
             streams.add(piece.stream)
             if found > lines:
                 break

@@ -1,9 +1,9 @@
-"""The process that stays with a container, and its log.
+"""The monitor: the process that stays with a container and writes its log.
 
-In the foreground that is the runtime itself. With -d it is this file, run as a program of its own: the runtime has
-started the container, and becomes this program by execve(2). So it is still the container's parent, and only the parent
-learns the exit code; the locks are still held, as their descriptors stay open; but Typer, Rich and all the rest are
-gone from memory. That is why this file imports little, and nothing but the standard library.
+In the foreground the runtime itself is the monitor. With -d the monitor is this file, run as a program: the runtime
+starts the container, then becomes this program by execve(2). So it is still the container's parent, and only the parent
+learns the exit code. It still holds the locks, as their descriptors stay open. But Typer, Rich and the other modules
+are no longer in memory. That is why this file imports little, and only from the standard library.
 """
 
 import os
@@ -11,7 +11,7 @@ import select
 import sys
 import time
 
-TYPE_CHECKING = False  # typing itself would cost a megabyte; mypy takes this variable for true
+TYPE_CHECKING = False  # to import typing would cost a megabyte; for mypy this name is true
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import NoReturn
@@ -22,9 +22,9 @@ STREAMS = {1: b"stdout", 2: b"stderr"}  # as Kubernetes calls them in its logs
 
 
 class Log:
-    """All that a container has written, one line for each of its lines: TIME STREAM F TEXT.
+    """The log of all that a container writes. For each line of output it has a line: TIME STREAM F TEXT.
 
-    P instead of F: a part of a line, whose end was not written yet. Containers' logs in Kubernetes look the same.
+    With P instead of F, TEXT is a part of a line, and the end is not written yet. Kubernetes uses the same format.
     """
 
     def __init__(self, directory: "str | Path") -> None:
@@ -32,7 +32,7 @@ class Log:
         self.latest = 0  # nanoseconds since 1970: time never goes back in a log, even if the clock is set back
 
     def write(self, stream: int, data: bytes) -> None:
-        """Add what was written to 1 or 2. On a full disk it is lost: a container must not stand still for its log."""
+        """Add output of stream 1 or 2. On a full disk it is lost: a container must not have to wait for its log."""
         self.latest = max(self.latest, time.time_ns())
         seconds, rest = divmod(self.latest, 10**9)
         stamp = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:09}Z".encode()
@@ -41,7 +41,7 @@ class Log:
         if part:
             lines += b"%s %s P %s\n" % (stamp, STREAMS[stream], part)
         try:
-            if (written := os.write(self.file, lines)) < len(lines):  # the disk is full: no half line may stay
+            if (written := os.write(self.file, lines)) < len(lines):  # the disk is full: remove the half line
                 surplus = written - (lines.rfind(b"\n", 0, written) + 1)
                 os.ftruncate(self.file, os.fstat(self.file).st_size - surplus)
         except OSError:
@@ -49,9 +49,9 @@ class Log:
 
 
 def pipes(detached: bool) -> tuple[dict[int, int], list[int]]:
-    """Pipes for a container's output: their reading ends, each with where it goes on to; and its ends for 1 and 2.
+    """Make pipes for a container's output. Returns for each reading end our stream, and the writing ends for 1 and 2.
 
-    One pipe for both if both go to one place: with two, nobody could tell what was written first.
+    If our 1 and 2 are the same file, there is one pipe for both: with two, the order of the output would be lost.
     """
     if not detached and os.path.sameopenfile(1, 2):
         source, output = os.pipe()
@@ -61,10 +61,10 @@ def pipes(detached: bool) -> tuple[dict[int, int], list[int]]:
 
 
 def relay(log: Log, sources: dict[int, int], ended: int) -> None:
-    """Read from pipes into the log, and on to the streams that `sources` names, until nobody can write to them.
+    """Copy from the pipes in `sources` to the log and to our stream for each pipe, until nobody can write to them.
 
-    `ended` is its pidfd. By the time that this tells of the end, all that the container's processes wrote is in the
-    pipes: the kernel kills the others before PID 1 is dead to its parent (pid_namespaces(7)).
+    `ended` is the pidfd of PID 1. When it is readable, all output is in the pipes: the kernel kills the container's
+    other processes before it reports the end of PID 1 to the parent (pid_namespaces(7)).
     """
     poll = select.poll()
     for fd in (ended, *sources):
@@ -73,7 +73,7 @@ def relay(log: Log, sources: dict[int, int], ended: int) -> None:
     while sources:
         ready = [fd for fd, _ in poll.poll(TICK if alive else 0)]
         if not alive and not ready:
-            break  # somebody outside holds a pipe open, but there is nothing in it
+            break  # a process outside holds a pipe open, but the pipe is empty
         for fd in ready:
             if fd == ended:
                 alive = False
@@ -85,7 +85,7 @@ def relay(log: Log, sources: dict[int, int], ended: int) -> None:
 
 
 def pass_on(log: Log, source: int, stream: int) -> bool:
-    """One piece from a pipe to the log and to our own `stream`, 1 or 2. False when there will be no more."""
+    """Copy one piece from a pipe to the log and to our `stream`, 1 or 2. Returns False if there will be no more."""
     data = os.read(source, CHUNK)
     if not data:
         return False
@@ -97,16 +97,16 @@ def pass_on(log: Log, source: int, stream: int) -> bool:
             except BlockingIOError:
                 select.select([], [stream], [])
     except OSError:
-        return False  # nobody reads it any more: so the command is told, by SIGPIPE
+        return False  # nobody reads our output: the pipe is closed, and the command gets SIGPIPE
     return True
 
 
 def turn_into_monitor(directory: "Path", sources: dict[int, int], ended: int) -> "NoReturn":
-    """Become this file as a program of its own. The descriptors that the runtime has opened stay open.
+    """Execute this file as a program in place of the runtime. The descriptors that the runtime has opened stay open.
 
-    Those that the caller has left open are closed: otherwise a lock or a pipe of the caller's would be held as long as
-    the container runs. A flag tells them apart: what came to us through exec has no close-on-exec, what Python opens
-    has it.
+    Descriptors that the caller has left open are closed: otherwise we would hold a lock or a pipe of the caller as long
+    as the container runs. The flag close-on-exec tells them apart: a descriptor that came through exec does not have
+    it, a descriptor that Python opens has it.
     """
     null = os.open("/dev/null", os.O_RDWR)
     for standard in (0, 1, 2):
@@ -121,7 +121,7 @@ def turn_into_monitor(directory: "Path", sources: dict[int, int], ended: int) ->
 
 
 def main(directory: str, output: str, errors: str, ended: str, package: str, path: str) -> None:
-    """Stay until the container has ended; then load our room of the runtime again, to note that and clean up."""
+    """Stay until the container has ended. Then import what we need of the runtime, record the end and clean up."""
     relay(Log(directory), {int(output): 1, int(errors): 2}, int(ended))
     result = os.waitid(os.P_PIDFD, int(ended), os.WEXITED)
     assert result is not None

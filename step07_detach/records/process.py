@@ -1,7 +1,7 @@
-"""Which process of the host is a container's PID 1: its PID alone could come to mean another one.
+"""Find the process that is a container's PID 1. Its PID is not enough: later another process may have this number.
 
-PIDs are used again, at the latest after a reboot. So the time of the process's birth and of the machine's boot are
-noted too, and compared once a pidfd is open: from then on the pidfd means this process and no other.
+PIDs are used again, at the latest after a reboot. So we also record the start time of the process and the id of the
+machine's boot. We open a pidfd, then compare both. From then on the pidfd means this process and no other.
 """
 
 import os
@@ -13,15 +13,15 @@ from typing import Any
 
 
 def identity(pid: int) -> dict[str, Any]:
-    """What has to be noted of a process, so that it is found again."""
+    """Return what must be on record of a process to find it again."""
     return {"pid": pid, "ticks": start_ticks(pid), "boot": boot_id()}
 
 
 def open_noted(state: dict[str, Any]) -> int | None:
-    """A pidfd of the process that was noted in `state`, or None if it is dead."""
+    """Open a pidfd of the process on record in `state`. Returns None if the process is dead."""
     if state.get("boot") != boot_id():
         return None
-    with suppress(OSError):  # no such process; or (EINVAL) that number is a thread's now
+    with suppress(OSError):  # no such process; or (EINVAL) a thread has this number now
         process = os.pidfd_open(state["pid"])
         if start_ticks(state["pid"]) == state["ticks"]:
             return process
@@ -30,7 +30,7 @@ def open_noted(state: dict[str, Any]) -> int | None:
 
 
 def send(state: dict[str, Any], number: int, patience: float = 0) -> bool:
-    """Send the process a signal; 0 is none. Returns whether it is dead, now or within `patience` seconds."""
+    """Send a signal to the process; 0 sends none. Returns whether it is dead now or within `patience` seconds."""
     process = open_noted(state)
     if process is None:
         return True
@@ -42,13 +42,10 @@ def send(state: dict[str, Any], number: int, patience: float = 0) -> bool:
 
 
 def start_ticks(pid: int) -> int:
-    """When a process began, in clock ticks since boot: field 22 of /proc/PID/stat; 0 if there is none. proc(5)."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-    except OSError:
-        return 0
+    """Return when a process started, in clock ticks since boot: field 22 of /proc/PID/stat, proc(5)."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
 
 
 def boot_id() -> str:
-    """A number drawn at each boot: /proc/sys/kernel/random/boot_id in random(4)."""
+    """Return the random id of this boot: /proc/sys/kernel/random/boot_id in random(4)."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

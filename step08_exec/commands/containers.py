@@ -19,15 +19,13 @@ from ..records.record import Record
 from . import filters
 
 Containers = Annotated[list[str], typer.Argument(metavar="CONTAINER...", help="Names, ids, or first digits of ids.")]
-AContainer = Annotated[
-    str, typer.Argument(metavar="CONTAINER", help="Its name, or its id or the first digits of that.")
-]
+AContainer = Annotated[str, typer.Argument(metavar="CONTAINER", help="Its name, its id or the first digits of its id.")]
 
 
 @app.command()
 def ps(
-    every: Annotated[bool, typer.Option("-a", "--all", help="Also those that have ended.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print ids alone.")] = False,
+    every: Annotated[bool, typer.Option("-a", "--all", help="Also show containers that have ended.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print only the ids.")] = False,
     only: Annotated[
         list[str] | None, typer.Option("-f", "--filter", metavar="KEY=VALUE", help=f"KEY: {', '.join(filters.KEYS)}.")
     ] = None,
@@ -53,7 +51,7 @@ def ps(
 
 
 def status_line(one: Record) -> str:
-    """The STATUS column."""
+    """Return the text of the STATUS column."""
     if one.running:
         return f"Up {ago(one.state['started'])}"
     if one.status == "exited":
@@ -64,9 +62,9 @@ def status_line(one: Record) -> str:
 @app.command()
 def logs(
     reference: AContainer,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the container ends.")] = False,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Show new output until the container ends.")] = False,
     tail: Annotated[str, typer.Option("-n", "--tail", metavar="N", help="Only the last N lines.")] = "all",
-    timestamps: Annotated[bool, typer.Option("-t", "--timestamps", help="When each line was written.")] = False,
+    timestamps: Annotated[bool, typer.Option("-t", "--timestamps", help="Show when each line was written.")] = False,
 ) -> None:
     """Show what a container has written."""
     if tail != "all" and not re.fullmatch(r"\d{1,18}", tail, re.ASCII):
@@ -79,14 +77,14 @@ def logs(
                 stamp = piece.time + b" " if timestamps and begins[stream] else b""
                 outputs[stream].write(stamp + piece.text)
                 begins[stream] = piece.whole
-            outputs[stream].flush()  # before anything is written to the other
+            outputs[stream].flush()  # before we write to the other stream
 
 
 @app.command()
 def stop(
     references: Containers,
     patience: Annotated[
-        int, typer.Option("-t", "--timeout", "--time", metavar="SECONDS", min=0, max=10**6, help="Then it is killed.")
+        int, typer.Option("-t", "--timeout", "--time", metavar="SECONDS", min=0, max=10**6, help="Then kill it.")
     ] = 10,
 ) -> int:
     """Ask containers to end (SIGTERM, or their image's StopSignal), and kill those that do not."""
@@ -96,7 +94,7 @@ def stop(
 @app.command()
 def kill(
     references: Containers,
-    name: Annotated[str, typer.Option("-s", "--signal", help="Another signal: a name or number.")] = "KILL",
+    name: Annotated[str, typer.Option("-s", "--signal", help="The signal's name or number.")] = "KILL",
 ) -> int:
     """Send a signal to containers."""
     number = ending.parse_signal(name)
@@ -106,9 +104,9 @@ def kill(
 @app.command()
 def rm(
     references: Containers,
-    force: Annotated[bool, typer.Option("-f", "--force", help="Also those that run: they are killed.")] = False,
+    force: Annotated[bool, typer.Option("-f", "--force", help="Kill running containers first.")] = False,
     _: Annotated[
-        bool, typer.Option("-v", "--volumes", help="As in Docker; named volumes stay, others are none.")
+        bool, typer.Option("-v", "--volumes", help="As in Docker: named volumes stay. There are no others.")
     ] = False,
 ) -> int:
     """Remove containers, with their logs and layers."""
@@ -122,7 +120,7 @@ def wait_(references: Containers) -> int:
 
 
 def each_container(references: list[str], action: Callable[[Record], None], force: bool = False) -> int:
-    """Do something with each container, and print the word by which it was called."""
+    """Call `action` for each container, and print the name or id that the user gave."""
 
     def act(reference: str) -> None:
         action(records.get(reference))

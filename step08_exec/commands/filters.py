@@ -9,12 +9,12 @@ from ..records.record import Record
 
 
 def has_name(record: Record, value: str) -> bool:
-    """The value is a regular expression. In Docker a name begins with a slash, so that may be part of it."""
+    """The value is a regular expression. It may begin with a slash, as the names do in Docker."""
     return any(re.search(value, name) for name in (record.name, f"/{record.name}"))
 
 
 def has_image(record: Record, value: str) -> bool:
-    """The value is an image's name, with or without its tag, or its id."""
+    """The value is the image's name, with or without its tag, or the image's id."""
     image = record.config["image"]
     return value in (image, f"{image}:latest", image.removesuffix(":latest"), record.config["image_id"])
 
@@ -36,12 +36,12 @@ STATUSES = ("created", "running", "exited")
 
 
 def parse(filters: list[str]) -> dict[str, list[str]]:
-    """What is asked for: the values of each key. Raises ContainerError for what means nothing."""
+    """Return the values for each key. Raises ContainerError for an unknown key or a wrong value."""
     wanted = defaultdict(list)
     for text in filters:
         key, _, value = text.partition("=")
         if key not in KEYS or not value:
-            raise ContainerError(f"--filter {text!r}: KEY=VALUE, the key one of {', '.join(KEYS)}")
+            raise ContainerError(f"--filter {text!r}: use KEY=VALUE; KEY is one of {', '.join(KEYS)}")
         if key == "status" and value not in STATUSES:
             raise ContainerError(f"--filter {text!r}: the status is one of {', '.join(STATUSES)}")
         if key == "exited" and not re.fullmatch(r"\d{1,3}", value, re.ASCII):
@@ -51,8 +51,8 @@ def parse(filters: list[str]) -> dict[str, list[str]]:
 
 
 def fits(record: Record, wanted: dict[str, list[str]]) -> bool:
-    """Whether a container is asked for: each key must fit, by one of its values."""
+    """Return whether a container passes the filters: of each key, one of the values must fit."""
     try:
         return all(any(KEYS[key](record, value) for value in values) for key, values in wanted.items())
     except re.error as error:
-        raise ContainerError(f"--filter name: no regular expression: {error}") from None
+        raise ContainerError(f"--filter name: not a regular expression: {error}") from None

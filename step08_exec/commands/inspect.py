@@ -1,4 +1,4 @@
-"""Looking into containers: `inspect` and `stats`."""
+"""Show what is known of containers: `inspect` and `stats`."""
 
 import json
 import sys
@@ -21,7 +21,7 @@ from .containers import Containers
 
 @app.command()
 def inspect(references: Containers) -> int:
-    """Show all that is on record of containers or images, as JSON."""
+    """Show all that is known of containers or images, as JSON."""
     found: list[object] = []
     failed = each(references, lambda reference: found.append(described(reference)))
     print(json.dumps(found, indent=4))
@@ -29,7 +29,7 @@ def inspect(references: Containers) -> int:
 
 
 def described(reference: str) -> object:
-    """A container, or else an image, of this name or id."""
+    """Return what is known of the container, or else of the image, that has this name or id."""
     try:
         return view(records.get(reference))
     except NotFoundError as no_container:
@@ -42,7 +42,7 @@ def described(reference: str) -> object:
 @app.command("stats")
 def stats_(
     references: Annotated[list[str] | None, typer.Argument(metavar="[CONTAINER]...", help="[default: all]")] = None,
-    no_stream: Annotated[bool, typer.Option("--no-stream", help="One look only.")] = False,
+    no_stream: Annotated[bool, typer.Option("--no-stream", help="Show the numbers once.")] = False,
 ) -> int:
     """Show what running containers use, again and again."""
     wanted: set[str] = set()
@@ -64,7 +64,7 @@ STATS = ["CONTAINER ID", "NAME", "CPU %", "MEM USAGE / LIMIT", "MEM %", "PIDS"]
 
 
 def stats_row(one: Record, before: stats.Sample | None, now: stats.Sample) -> list[str]:
-    """What `stats` prints of one container; -- for what nobody counts here."""
+    """Return the row of one container. A value is "--" if no cgroup controller counts it."""
     cpu = stats.cpu_percent(before, now)
     used = "--" if now.memory is None else in_units(now.memory)
     return [
@@ -79,7 +79,7 @@ def stats_row(one: Record, before: stats.Sample | None, now: stats.Sample) -> li
 
 @contextmanager
 def live_table() -> Iterator[Callable[[list[str], list[list[str]]], None]]:
-    """A table that is shown again in its own place on a terminal, and below the last one in a pipe."""
+    """Yield a function that shows a table. On a terminal each table replaces the one before; in a pipe it follows."""
     if not sys.stdout.isatty():
         yield print_table
         return

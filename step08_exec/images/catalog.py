@@ -1,5 +1,5 @@
-"""The images in the store, by name. `images/<id>/rootfs` holds an image's files, `images/names.json` tells which name
-means which id: so finding an image takes no longer among a thousand than among two.
+"""The images in the store. `images/<id>/rootfs` holds the files of an image, `images/names.json` the id for each name:
+so finding an image by its name takes the same time however many images there are.
 """
 
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..lib import linux, store
 from ..lib.errors import ContainerError, NotFoundError
-from ..records import everything, using
+from ..records import using
 
 # As in Docker (distribution/reference): path components of lower case words, then a tag.
 WORD = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -24,21 +24,21 @@ class Image:
     """An image as `images` lists it."""
 
     id: str
-    names: list[str]  # empty if other images have taken them
+    names: list[str]  # empty if newer images have taken them
     created: float  # seconds since 1970
-    size: int  # bytes in its files
+    size: int  # of its files, in bytes
 
 
 def parse(reference: str) -> str:
-    """A name with its tag, `latest` if none is given. Raises ContainerError for a name that Docker would not take."""
+    """Return a name with its tag; the default tag is `latest`. Raises ContainerError for a name that Docker refuses."""
     match = REFERENCE.fullmatch(reference)
     if not match or len(match[1]) > 255:
-        raise ContainerError(f"{reference!r} is no image name: name[:tag], the name in lower case, such as debian:12")
+        raise ContainerError(f"{reference!r} is no image name: use name[:tag], in lower case, such as debian:12")
     return f"{match[1]}:{match[2] or 'latest'}"
 
 
 def find(reference: str) -> str:
-    """The id of an image given by name, or by id or the beginning of one. Raises ContainerError if there is none."""
+    """Return an image's id, given its name, its id or the beginning of its id. Raises ContainerError if not found."""
     known = names()
     if REFERENCE.fullmatch(reference) and (image := known.get(parse(reference))):
         return image
@@ -52,7 +52,7 @@ def find(reference: str) -> str:
 
 
 def listing() -> list[Image]:
-    """All images, newest first."""
+    """Return all images, the newest first."""
     known = names()
     found = []
     for folder in store.folder("images").glob("[0-9a-f]*/"):
@@ -63,7 +63,7 @@ def listing() -> list[Image]:
 
 
 def make(name: str, fill: Callable[[Path], int]) -> tuple[str, int]:
-    """Make an image: `fill` fills the root directory that it is given. Returns the image's id, and the bytes in it."""
+    """Make an image; `fill` writes the files into its root directory. Returns the image's id and its size in bytes."""
     name = parse(name)
     with store.owned("tmp", new_id()) as work:
         root = work / "rootfs"
@@ -84,19 +84,18 @@ def add(work: Path, name: str, size: int) -> str:
     try:
         write_names(names() | {name: work.name})
     except OSError:
-        linux.rename(directory(work.name), work)  # where its maker removes it
+        linux.rename(directory(work.name), work)  # move it back: the caller removes it
         raise
     return work.name
 
 
 def remove(reference: str) -> list[str]:
-    """Remove a name, and with its last name, or by its id, the image itself. Returns what was done, a line each.
+    """Remove an image's name; with its last name, or given its id, the image too. Returns a line for each action.
 
-    What killed containers have left in the store is removed as well: it may use the image.
+    What killed containers have left in the store is removed first: it may use the image.
     """
     with linux.locked(store.folder("layers")):
         store.sweep(store.folder("layers"))
-    everything()  # and puts the records of killed containers right
     with linux.locked(store.folder("images")):
         image = find(reference)
         by_name = ID.fullmatch(reference) is None or f"{reference}:latest" in names()
@@ -121,21 +120,21 @@ def remove(reference: str) -> list[str]:
 
 
 def new_id() -> str:
-    """An image's id: 12 hexadecimal digits, chosen at random."""
+    """Return a new id for an image: 12 random hexadecimal digits."""
     return os.urandom(6).hex()
 
 
 def directory(image: str) -> Path:
-    """Where an image is kept."""
+    """Return the directory of an image."""
     return store.folder("images") / image
 
 
 def names() -> dict[str, str]:
-    """Which id each name means."""
+    """Return the id that each name means."""
     known: dict[str, str] = store.read_json(store.folder("images") / "names.json")
     return known
 
 
 def write_names(known: dict[str, str]) -> None:
-    """Replace what the names mean. The caller holds the lock of `images`."""
+    """Replace the names of all images. The caller holds the lock of `images`."""
     store.write_json(store.folder("images") / "names.json", known)

@@ -1,1 +1,1 @@
-"""What every part of the runtime stands on: system calls, --explain, errors, the store."""
+"""What all other modules use: system calls, --explain, errors, the store."""

@@ -1,6 +1,6 @@
-"""System calls that Python lacks, by ctypes: one small function for each man page.
+"""System calls that Python lacks, made with ctypes: one small function for each man page.
 
-Each raises OSError when the kernel says no, and each is told by --explain.
+Each raises OSError if the kernel refuses, and --explain shows each call.
 """
 
 import ctypes
@@ -17,8 +17,8 @@ from pathlib import Path
 
 from . import explain
 
-# PyDLL, unlike CDLL, keeps Python's global lock during the call. After clone(2) only the calling thread is left
-# in the child: had it let go of the lock, another thread could hold it, and nobody would ever give it back.
+# PyDLL, unlike CDLL, keeps Python's global lock during the call. After clone(2) the child has only the calling thread.
+# If it released the lock, another thread could hold it at that moment; in the child the lock would stay taken.
 _libc = ctypes.PyDLL(None, use_errno=True)
 # Calls for which older C libraries have no function. Their numbers are the same on all processors.
 NUMBERS = {"clone3": 435, "open_tree": 428, "move_mount": 429, "openat2": 437, "mount_setattr": 442}
@@ -26,9 +26,9 @@ AT_FDCWD = -100
 
 
 class CLONE(IntFlag):
-    """Flags of clone3(2) and unshare(2), in the order strace prints them; most make a namespace new (namespaces(7))."""
+    """Flags of clone3(2) and unshare(2), in strace's order. Most of them create a new namespace (namespaces(7))."""
 
-    CLONE_PARENT = 0x00008000  # the exception: its parent is the caller's
+    CLONE_PARENT = 0x00008000  # the exception: the child's parent is the caller's parent
     CLONE_NEWNS = 0x00020000
     CLONE_NEWCGROUP = 0x02000000
     CLONE_NEWUTS = 0x04000000
@@ -74,7 +74,7 @@ class PR(IntEnum):
 
 
 def _call(name: str, *args: object, shown: tuple[object, ...] | None = None) -> int:
-    """Call libc's function `name`; tell of it (with the arguments `shown`, where strace shows them otherwise)."""
+    """Call libc's function `name`. --explain shows the arguments as `shown` where strace prints them differently."""
     function = partial(_libc.syscall, NUMBERS[name]) if name in NUMBERS else getattr(_libc, name)
     result = int(function(*(os.fsencode(a) if isinstance(a, str) else a for a in args)))
     error = ctypes.get_errno() if result == -1 else 0
@@ -86,16 +86,16 @@ def _call(name: str, *args: object, shown: tuple[object, ...] | None = None) -> 
 
 
 def clone(flags: CLONE, cgroup: int | None = None) -> int:
-    """Like fork(2), but the child is born in new namespaces: clone3(2), Linux 5.3.
+    """Like fork(2), but the child starts in new namespaces: clone3(2), Linux 5.3.
 
-    It is also born in a `cgroup` of version 2, if the descriptor of one is given (Linux 5.7).
+    The child also starts in a `cgroup` of version 2, if the descriptor of one is given (Linux 5.7).
 
-    Returns 0 in the child, its PID in the parent: without a stack of its own, the child goes on with a copy of all
-    memory. Python must be told before and after, as os.fork tells it, or its locks stay as other threads held them.
+    Returns 0 in the child, its PID in the parent. The child gets no new stack, so it goes on here with a copy of all
+    memory. As os.fork does, we tell Python before and after: else locks that other threads hold would stay locked.
     """
     if cgroup is not None:
         flags |= CLONE.CLONE_INTO_CGROUP
-    exit_signal = 0 if flags & CLONE.CLONE_PARENT else signal.SIGCHLD  # with CLONE_PARENT it is as the caller's own
+    exit_signal = 0 if flags & CLONE.CLONE_PARENT else signal.SIGCHLD  # with CLONE_PARENT, it is the caller's own
     # struct clone_args. Zero: pidfd, child_tid, parent_tid; stack, stack_size, tls, set_tid, set_tid_size.
     arguments = struct.pack("=11Q", flags, 0, 0, 0, exit_signal, 0, 0, 0, 0, 0, cgroup or 0)
     ctypes.pythonapi.PyOS_BeforeFork()
@@ -119,7 +119,7 @@ def unshare(flags: CLONE) -> None:
 
 
 def setns(process: int, flags: CLONE) -> None:
-    """setns(2): move the caller to namespaces of the process that a pidfd means, Linux 5.8."""
+    """setns(2): move the caller into namespaces of a process, given by its pidfd (Linux 5.8)."""
     _call("setns", process, flags)
 
 
@@ -134,33 +134,33 @@ def umount(target: str, flags: MNT) -> None:
 
 
 def open_tree(path: str) -> int:
-    """A copy of the mount at `path`, with those below it, attached nowhere. Returns its descriptor: open_tree(2)."""
-    flags = 0x1 | 0x80000 | 0x8000  # as they are shown
+    """Copy the mount at `path` and those below it; attach the copy nowhere. Returns its descriptor: open_tree(2)."""
+    flags = 0x1 | 0x80000 | 0x8000  # the names in the next line, in their order
     shown = (explain.Raw("AT_FDCWD"), path, explain.Raw("OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE"))
     return _call("open_tree", AT_FDCWD, path, flags, shown=shown)
 
 
 def mount_setattr(mount: int, attributes: MOUNT_ATTR) -> None:
-    """Set flags of a mount held by a descriptor, and of those below it: mount_setattr(2), Linux 5.12."""
-    flags = 0x1000 | 0x8000  # as they are shown
+    """Set flags of the mount of a descriptor, and of the mounts below it: mount_setattr(2), Linux 5.12."""
+    flags = 0x1000 | 0x8000  # AT_EMPTY_PATH|AT_RECURSIVE
     wanted = explain.Raw(f"{{attr_set={explain.show(attributes)}, attr_clr=0, propagation=0, userns_fd=0}}")
     shown = (mount, "", explain.Raw("AT_EMPTY_PATH|AT_RECURSIVE"), wanted, 32)
     _call("mount_setattr", mount, "", flags, struct.pack("4Q", attributes, 0, 0, 0), 32, shown=shown)
 
 
 def move_mount(mount: int, path: str) -> None:
-    """Attach a mount held by a descriptor at `path`: move_mount(2)."""
+    """Attach the mount of a descriptor at `path`: move_mount(2)."""
     shown = (mount, "", explain.Raw("AT_FDCWD"), path, explain.Raw("MOVE_MOUNT_F_EMPTY_PATH"))
     _call("move_mount", mount, "", AT_FDCWD, path, 0x4, shown=shown)
 
 
 def pivot_root(new_root: str, put_old: str) -> None:
-    """pivot_root(2): make `new_root` the root of the mount namespace, the old root a mount on `put_old`."""
+    """pivot_root(2): make `new_root` the root of the mount namespace, and mount the old root on `put_old`."""
     _call("pivot_root", new_root, put_old)
 
 
 def open_inside(folder: Path, path: str) -> int:
-    """Open a file for reading as if `folder` were the root directory, to links and to `..` too: openat2(2)."""
+    """Open a file for reading as if `folder` were the root directory, for links and `..` too: openat2(2)."""
     top = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     try:
         how = explain.Raw("{flags=O_RDONLY|O_NONBLOCK|O_CLOEXEC, resolve=RESOLVE_IN_ROOT}")
@@ -188,15 +188,15 @@ def symlink(target: str, path: str) -> None:
 
 
 def set_ids(uid: int, gid: int, groups: list[int]) -> None:
-    """Be another user for good: setgroups(2), setresgid(2), setresuid(2). Last the user: only root may do the rest."""
+    """Become another user: setgroups(2), setresgid(2), setresuid(2). The user is last: only root may do the rest."""
     told("setgroups", [len(groups), groups], os.setgroups, groups)
     told("setresgid", [gid] * 3, os.setresgid, gid, gid, gid)
     told("setresuid", [uid] * 3, os.setresuid, uid, uid, uid)
 
 
 def bounding_set() -> list[int]:
-    """The numbers of the capabilities that this process could still get: PR_CAPBSET_READ in prctl(2)."""
-    answers = [_libc.prctl(23, number, 0, 0, 0) for number in range(64)]  # -1: the kernel knows of no such one
+    """Return the capabilities that this process could still get, by number: PR_CAPBSET_READ in prctl(2)."""
+    answers = [_libc.prctl(23, number, 0, 0, 0) for number in range(64)]  # -1: this kernel has no such capability
     return [number for number, answer in enumerate(answers) if answer == 1]
 
 
@@ -204,7 +204,7 @@ CAPABILITY_HEADER = struct.pack("=Ii", 0x20080522, 0)  # version 3, this process
 
 
 def capget() -> set[int]:
-    """The capabilities permitted to this process, by number: capget(2)."""
+    """Return the permitted capabilities of this process, by number: capget(2)."""
     data = ctypes.create_string_buffer(24)
     _libc.capget(CAPABILITY_HEADER, data)
     _, low, _, _, high, _ = struct.unpack("=6I", data)  # effective, permitted, inheritable, 32 bits of each at a time
@@ -212,7 +212,7 @@ def capget() -> set[int]:
 
 
 def capset(kept: dict[int, str]) -> None:
-    """Have these capabilities (number: name) and no others: capset(2). The kernel wants them as two 32-bit words."""
+    """Keep these capabilities (number: name) and no others: capset(2). The kernel takes them as two 32-bit words."""
     mask = sum(1 << number for number in kept)
     words = [(mask >> shift & 0xFFFFFFFF) for shift in (0, 32)]  # for each: effective, permitted, inheritable
     data = struct.pack("=6I", *(value for word in words for value in (word, word, 0)))
@@ -230,7 +230,7 @@ def sethostname(name: str) -> None:
 
 
 def prctl(operation: PR, argument: int, name: str) -> None:
-    """prctl(2), for the operations that take one number, which strace calls by its `name`."""
+    """prctl(2), for operations that take one number. strace prints its `name` instead."""
     _call("prctl", operation, argument, 0, 0, 0, shown=(explain.Raw(operation.name), explain.Raw(name)))
 
 
@@ -240,7 +240,7 @@ def close_range(first: int, last: int) -> None:
 
 
 def told(name: str, shown: Sequence[object], function: Callable[..., object], *args: object) -> None:
-    """Make a system call that Python has, and tell of it under the kernel's `name`, whether it succeeds or not."""
+    """Make a system call that Python has. --explain shows it under the kernel's `name`, also if it fails."""
     try:
         function(*args)
     except OSError as error:
@@ -265,7 +265,7 @@ def rename(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> No
 
 
 def read_file(path: str | os.PathLike[str]) -> str:
-    """A file's text, "" if it cannot be read. Bytes that are no UTF-8 are kept, as os.fsdecode keeps them."""
+    """Return a file's text, or "" if it cannot be read. Bytes that are not UTF-8 are kept, as in os.fsdecode."""
     try:
         return Path(path).read_text(errors="surrogateescape")
     except OSError:
@@ -273,7 +273,7 @@ def read_file(path: str | os.PathLike[str]) -> str:
 
 
 def write_file(path: str | os.PathLike[str], text: str) -> None:
-    """Write to a file of the kernel's (in /proc or /sys): one write(2) to a file that exists, never a new one."""
+    """Write to a file of the kernel (in /proc or /sys) with one write(2). The file must exist: none is created."""
     explain.line(f"echo {text} > {os.fspath(path)}")
     fd = os.open(path, os.O_WRONLY)
     try:
@@ -285,9 +285,9 @@ def write_file(path: str | os.PathLike[str], text: str) -> None:
 
 
 def lock(directory: Path, shared: bool = False, wait: bool = True) -> int:
-    """Lock a directory: flock(2). The kernel lets go when the descriptor returned is closed, or its process dies.
+    """Lock a directory: flock(2). Returns a descriptor: the lock ends when it is closed, or when its process dies.
 
-    Raises BlockingIOError if somebody holds it and we are not to `wait`.
+    Raises BlockingIOError if another process holds the lock and `wait` is false.
     """
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -300,7 +300,7 @@ def lock(directory: Path, shared: bool = False, wait: bool = True) -> int:
 
 @contextmanager
 def locked(directory: Path, shared: bool = False, wait: bool = True) -> Iterator[None]:
-    """Hold a directory's lock."""
+    """Hold a directory's lock as long as the `with` block runs."""
     held = lock(directory, shared, wait)
     try:
         yield

@@ -1,7 +1,7 @@
-"""Where the runtime keeps what outlives a command: files and directories, with no daemon to look after them.
+"""Where the runtime keeps what outlives a command: files and directories. There is no daemon to look after them.
 
-Any command may be killed at any instant. So who makes a directory here holds it locked; what lies there unlocked has no
-maker any more, and is swept away.
+Any command may be killed at any moment. So a command holds the lock of each directory that it makes here. If nobody
+holds a directory's lock, the process that made it is dead, and the next command removes the directory.
 """
 
 import fcntl
@@ -19,9 +19,9 @@ from .errors import ContainerError
 
 @cache
 def root() -> Path:
-    """The store: $MYDOCKER_ROOT, else /var/lib/mydocker, without root $XDG_DATA_HOME/mydocker.
+    """Return the store's path: $MYDOCKER_ROOT, else /var/lib/mydocker, or without root $XDG_DATA_HOME/mydocker.
 
-    A relative path counts from where we were started, wherever we have moved since.
+    A relative path starts from the directory in which we were started, also after a chdir.
     """
     if chosen := os.environ.get("MYDOCKER_ROOT"):
         return Path(chosen).absolute()
@@ -34,9 +34,9 @@ def root() -> Path:
 
 
 def folder(name: str) -> Path:
-    """A directory of the store, made if missing.
+    """Return a directory of the store. It is made if it is missing.
 
-    Nobody else may enter the store: an image's setuid programs would be theirs to run.
+    No other user may enter the store: they could run an image's setuid programs.
     """
     if not root().exists():
         with suppress(FileExistsError):
@@ -47,7 +47,7 @@ def folder(name: str) -> Path:
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds, or an empty dict if there is no such file."""
+    """Return the content of a JSON file, or an empty dict if there is no such file."""
     try:
         value = json.loads(path.read_text())
         if not isinstance(value, dict):
@@ -56,13 +56,13 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise ContainerError(f"{path} is damaged ({error}): mend it by hand, or remove it") from None
+        raise ContainerError(f"{path} is damaged ({error}): correct it by hand, or remove it") from None
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace a JSON file as a whole: a reader sees the old one or the new one, never a half.
+    """Replace a whole JSON file. A reader sees the old content or the new content, never a part.
 
-    The caller holds a lock. So the next writer may overwrite the half that a killed writer has left.
+    The caller holds a lock. So the next writer may overwrite the unfinished file of a killed writer.
     """
     half = path.with_name(f".{path.name}.new")
     try:
@@ -73,16 +73,16 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def only_one(beginning: str, ids: list[str], what: str) -> str | None:
-    """The id that begins so, None if there is none. Raises ContainerError if there are several of `what`."""
+    """Return the id that begins with `beginning`, or None. Raises ContainerError, which names `what`, for several."""
     matching = sorted(id for id in ids if id.startswith(beginning))
     if len(matching) > 1:
-        raise ContainerError(f"{beginning!r}: several {what} begin so: {', '.join(matching)}")
+        raise ContainerError(f"{beginning!r}: the ids of several {what} begin with it: {', '.join(matching)}")
     return matching[0] if matching else None
 
 
 @contextmanager
 def owned(kind: str, name: str) -> Iterator[Path]:
-    """A new directory `kind`/`name` of our own: locked as long as we live, removed at the end if it is still there."""
+    """Make a directory `kind`/`name` and hold its lock. At the end it is removed, if it is still there."""
     parent = folder(kind)
     with linux.locked(parent):  # nobody may sweep it before we have locked it
         sweep(parent)
@@ -91,14 +91,14 @@ def owned(kind: str, name: str) -> Iterator[Path]:
     try:
         yield parent / name
     finally:
-        fcntl.flock(held, fcntl.LOCK_UN)  # closing would not do: children have inherited the descriptor
+        fcntl.flock(held, fcntl.LOCK_UN)  # close is not enough: children have inherited the descriptor
         os.close(held)
-        with suppress(FileNotFoundError), linux.locked(parent / name):  # once nobody else, as a commit, holds it
+        with suppress(FileNotFoundError), linux.locked(parent / name):  # waits for others, such as commit
             remove(parent / name)
 
 
 def is_held(directory: Path) -> bool:
-    """Whether somebody holds this directory: as the runtime does with a container's."""
+    """Return whether a process holds the lock of this directory. The runtime holds its container's."""
     try:
         with linux.locked(directory, wait=False):
             return False
@@ -109,16 +109,16 @@ def is_held(directory: Path) -> bool:
 
 
 def sweep(parent: Path) -> None:
-    """Remove what commands that were killed have left in `parent`."""
+    """Remove the directories that killed commands have left in `parent`."""
     for leftover in parent.iterdir():
         with suppress(BlockingIOError, FileNotFoundError), linux.locked(leftover, wait=False):
-            remove(leftover)  # neither being made, nor just finished
+            remove(leftover)  # nobody holds its lock: its maker is dead
 
 
 def remove(top: Path) -> None:
-    """Remove a directory tree, also where directories are read-only or nested deeper than a path can say.
+    """Remove a directory tree, even if directories are read-only, or nested too deep for any path (PATH_MAX).
 
-    Every directory is emptied of its own subdirectories by moving them up beside it; so no path grows long.
+    The subdirectories of each directory are moved up beside it before it is removed; so no path grows long.
     """
     with suppress(FileNotFoundError):
         while folders := [Path(entry) for entry in os.scandir(top) if entry.is_dir(follow_symlinks=False)]:
@@ -126,7 +126,7 @@ def remove(top: Path) -> None:
                 folder.chmod(0o700)
                 for entry in list(os.scandir(folder)):
                     if entry.is_dir(follow_symlinks=False):
-                        os.chmod(entry, 0o700)  # a directory that moves has its `..` rewritten
+                        os.chmod(entry, 0o700)  # rename(2) writes to it: its `..` changes
                         os.rename(entry, top / f".removing-{os.urandom(8).hex()}")
                     else:
                         os.unlink(entry)

@@ -1,4 +1,4 @@
-"""What `inspect` shows of a container or an image: what is on record, in Docker's shape and under Docker's names."""
+"""What `inspect` shows of a container or an image: its record, in Docker's form and with Docker's names."""
 
 import time
 from typing import Any
@@ -11,7 +11,7 @@ from .record import Record
 
 
 def view(record: Record) -> dict[str, Any]:
-    """All that is known of a container."""
+    """Return all that is known of a container."""
     config, state = record.config, record.state
     variables = {"PATH": program.PATH} | config.get("env", {})
     return {
@@ -47,8 +47,8 @@ def view(record: Record) -> dict[str, Any]:
 
 
 def view_image(reference: str) -> dict[str, Any]:
-    """All that is known of an image. Raises ContainerError if there is none."""
-    from ..images.layers import HERE  # with all that it imports: only here
+    """Return all that is known of an image. Raises ContainerError if there is none."""
+    from ..images.layers import HERE  # here and not above: it imports a lot
 
     image = catalog.find(reference)
     facts = store.read_json(catalog.directory(image) / "image.json")
@@ -64,7 +64,7 @@ def view_image(reference: str) -> dict[str, Any]:
 
 
 def host_config(config: dict[str, Any]) -> dict[str, Any]:
-    """What the host was asked for: limits as numbers, 0 for none."""
+    """Return what the container gets from the host: limits as numbers, 0 for no limit."""
     limits = config["limits"]
     return {
         "AutoRemove": config["remove"],
@@ -77,7 +77,7 @@ def host_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def mount(volume: Volume) -> dict[str, Any]:
-    """One volume, or one directory or file of the host."""
+    """Return how Docker describes a volume, or a directory or file of the host."""
     kind: dict[str, Any] = {"Type": "volume", "Name": volume.source} if volume.named else {"Type": "bind"}
     mode = "ro" if volume.read_only else ""
     return kind | {
@@ -89,5 +89,5 @@ def mount(volume: Volume) -> dict[str, Any]:
 
 
 def rfc3339(seconds: float | None) -> str:
-    """A time in UTC; Docker's zero for what has not come yet."""
+    """Return a time in UTC. For None, which means not yet, return Docker's zero time."""
     return "0001-01-01T00:00:00Z" if seconds is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -23,8 +23,8 @@ ANetwork = Annotated[str, typer.Argument(metavar="NETWORK", help="The network's 
 @network.command("create")
 def create_network(
     name: Annotated[str, typer.Argument(help="What to call it.")],
-    subnet: Annotated[str, typer.Option(metavar="CIDR", help="Its addresses.  [default: some that nobody uses]")] = "",
-    driver: Annotated[str, typer.Option("-d", "--driver", help="What it is made of.")] = "bridge",
+    subnet: Annotated[str, typer.Option(metavar="CIDR", help="Its addresses.  [default: a range that is free]")] = "",
+    driver: Annotated[str, typer.Option("-d", "--driver", help="What makes the network.")] = "bridge",
 ) -> None:
     """Make a network."""
     only_root()
@@ -32,7 +32,7 @@ def create_network(
 
 
 @network.command("ls")
-def list_networks(quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print ids alone.")] = False) -> None:
+def list_networks(quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print only the ids.")] = False) -> None:
     """List the networks."""
     found = model.every()
     if quiet:
@@ -45,7 +45,7 @@ def list_networks(quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Pri
 
 @network.command("inspect")
 def inspect_networks(names: Networks) -> int:
-    """Show all that is on record of networks, as JSON."""
+    """Show all that is known of networks, as JSON."""
     found: list[object] = []
     failed = each(names, lambda name: found.append(networks.described(networks.get(name))))
     print(json.dumps(found, indent=4))
@@ -78,21 +78,21 @@ def connect(
     found = records.get(reference)
     if process.send(found.state, 0):
         raise ContainerError(f"{found.name}: it is not running")
-    if "host" in found.config["networks"]:
-        raise ContainerError(f"{found.name}: it runs on the host's own network, which gets no cables from us")
+    if "host" in found.config.get("networks", []):
+        raise ContainerError(f"{found.name}: it runs on the host's own network, so it cannot join another")
     with networks.namespace_of(found.state["pid"]) as namespace:
         networks.connect(name, found.id, found.name, namespace, ip)
 
 
 @network.command("disconnect")
 def disconnect(name: ANetwork, reference: AContainer) -> None:
-    """Take a running container off a network."""
+    """Disconnect a running container from a network."""
     only_root()
     found = records.get(reference)
     networks.disconnect(name, found.id, found.name)
 
 
 def only_root() -> None:
-    """Networks are the host's."""
+    """Raise ContainerError without root: networks are made on the host."""
     if namespaces.ROOTLESS:
         raise ContainerError("networks are made on the host, which only root may do: try it with sudo")

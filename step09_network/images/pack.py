@@ -1,8 +1,8 @@
-"""Tar archives, written: pax(1), "pax Interchange Format", in the form that Docker, Podman and GNU tar read.
+"""Write tar archives: pax(1), "pax Interchange Format", in the form that Docker, Podman and GNU tar read.
 
-Before each file stands a header, a block of numbers and names as of 1988 (ustar in tar(5)). What has no room in it
-stands before that, as records: lines of text. Python's tarfile can write both, but takes three times as long for each,
-and a system's image is many small files.
+Each file begins with a header: a block of numbers and names in the format of 1988 (ustar in tar(5)). Values that do not
+fit into this block come before it, as records: lines of text. Python's tarfile can write both, but takes three times as
+long for each, and an image has many small files.
 """
 
 import errno
@@ -16,11 +16,11 @@ from typing import IO
 from ..lib import linux
 from .unpack import XATTR
 
-CHUNK = 2**16  # bytes read at once. More would be fresh memory each time, which costs as much as the copying
+CHUNK = 2**16  # bytes per read. For more, Python asks for new memory each time; that costs as much as the copy
 BLOCK = 512  # bytes
 END = bytes(2 * BLOCK)
 FILE, HARD_LINK, SYMLINK, FOLDER, FIFO = b"0", b"1", b"2", b"5", b"6"
-RECORDS = b"x"  # not a file, but more about the one that follows
+RECORDS = b"x"  # not a file, but more data about the file that follows
 KINDS = {stat.S_IFREG: FILE, stat.S_IFLNK: SYMLINK, stat.S_IFDIR: FOLDER, stat.S_IFIFO: FIFO}
 
 Pieces = list[tuple[int, int]]  # (offset, count) in bytes
@@ -28,12 +28,12 @@ Records = dict[str, bytes]  # by keyword
 
 
 def pack(root: Path, target: IO[bytes]) -> None:
-    """Write all that is in the directory `root` to `target`, staying on its file system.
+    """Write all that is in the directory `root` to `target`, without other file systems that are mounted there.
 
-    Left out are device files and sockets, which an image has no business with. `root` becomes the working directory,
-    as short paths are found sooner.
+    Device files and sockets are left out: an image must not contain them. `root` becomes the working directory, as the
+    kernel finds short paths faster.
     """
-    links: dict[tuple[int, int], str] = {}  # (device, inode) of files with several names: the first of them
+    links: dict[tuple[int, int], str] = {}  # of hard links: (device, inode), and the first name
     linux.chdir(str(root))
     for name, info in walk():
         kind = KINDS[stat.S_IFMT(info.st_mode)]
@@ -49,9 +49,9 @@ def pack(root: Path, target: IO[bytes]) -> None:
 
 
 def walk() -> Iterator[tuple[str, os.stat_result]]:
-    """The name and the facts of all that goes into the archive: each directory, and right behind it all that is in it.
+    """Yield name and stat of all that goes into the archive: each directory, and directly after it all that is in it.
 
-    For as soon as something else follows, tar sets the directory's time, and a mode that may keep others out.
+    After a directory, tar sets its time and its mode, which may be read-only. So nothing in it may come later.
     """
     root = os.stat(".")
     waiting = [("./", root)]
@@ -68,22 +68,22 @@ def walk() -> Iterator[tuple[str, os.stat_result]]:
 
 
 def attributes(name: str) -> Records:
-    """A file's extended attributes (xattr(7)), as records."""
+    """Return a file's extended attributes (xattr(7)) as records."""
     found = {}
     for attribute in os.listxattr(name, follow_symlinks=False):
         keyword = XATTR + attribute.replace("%", "%25").replace("=", "%3D")  # = ends the keyword
         try:
             found[keyword] = os.getxattr(name, attribute, follow_symlinks=False)
         except OSError as error:
-            if error.errno != errno.EOVERFLOW:  # without root: capabilities that a file has outside alone
+            if error.errno != errno.EOVERFLOW:  # without root: file capabilities of another user namespace
                 raise
     return found
 
 
 def write_file(target: IO[bytes], name: str, info: os.stat_result) -> None:
-    """Write a file: its header, and of its bytes those that are no hole. Raises OSError if it has become shorter."""
+    """Write a file: its header, and its data without the holes. Raises OSError if the file becomes shorter."""
     shorter = OSError(errno.EIO, "the file became shorter while it was read", name)
-    # Where nothing could pause the container, it may have put a link or a FIFO there meanwhile.
+    # If nothing could pause the container, it may have put a link or a FIFO there by now.
     content = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         if not stat.S_ISREG(os.fstat(content).st_mode):
@@ -109,9 +109,9 @@ def write_file(target: IO[bytes], name: str, info: os.stat_result) -> None:
 
 
 def data_pieces(file: int, info: os.stat_result) -> Pieces:
-    """Where a file is not hole, by lseek(2) with SEEK_DATA and SEEK_HOLE."""
+    """Return the parts of a file that are data, not holes: lseek(2) with SEEK_DATA and SEEK_HOLE."""
     if info.st_blocks * 512 >= info.st_size:
-        return [(0, info.st_size)]  # as most are: no block is missing
+        return [(0, info.st_size)]  # as usual: no block is missing
     pieces: Pieces = []
     hole = 0
     while hole < info.st_size:
@@ -121,7 +121,7 @@ def data_pieces(file: int, info: os.stat_result) -> Pieces:
             if error.errno == errno.ENXIO:  # nothing but a hole from here to the end
                 break
             raise
-        if offset >= info.st_size:  # it has grown meanwhile, behind that hole
+        if offset >= info.st_size:  # the file has grown by now, after this hole
             break
         hole = min(os.lseek(file, offset, os.SEEK_HOLE), info.st_size)
         pieces.append((offset, hole - offset))
@@ -134,7 +134,7 @@ def data_pieces(file: int, info: os.stat_result) -> Pieces:
 def header(
     name: str, kind: bytes, info: os.stat_result, link: str = "", size: int = 0, records: Records | None = None
 ) -> bytes:
-    """All about a file but what is in it: the records that it needs, and its header."""
+    """Return what stands before a file's data: the records that it needs, and its header."""
     path, target = os.fsencode(name), os.fsencode(link)
     seconds, fraction = divmod(info.st_mtime_ns, 10**9)
     needed = {}
@@ -153,10 +153,10 @@ def header(
 
 
 def sparse_header(name: str, info: os.stat_result, size: int, pieces: Pieces) -> bytes:
-    """The header of a file with holes, and the table of the pieces that are none: only these follow.
+    """Return the header of a file with holes, and the table of its pieces of data: only these follow.
 
-    That is GNU tar's sparse format 1.0 (tar manual, "PAX Format, Version 1.0"). A program that does not know it unpacks
-    a file of that odd name.
+    This is GNU tar's sparse format 1.0 (tar manual, "PAX Format, Version 1.0"). A program that does not know it unpacks
+    a file with the odd name.
     """
     numbers = [len(pieces) + 1, *(number for piece in pieces for number in piece), info.st_size, 0]
     table = b"".join(b"%d\n" % number for number in numbers)
@@ -169,23 +169,23 @@ def sparse_header(name: str, info: os.stat_result, size: int, pieces: Pieces) ->
 
 
 def block(name: bytes, kind: bytes, mode: int, uid: int, gid: int, size: int, seconds: int, link: bytes = b"") -> bytes:
-    """A header. Its numbers are octal; what does not fit is cut off, and stands in a record."""
+    """Return a header. Its numbers are octal. A value that does not fit is cut off here; a record has all of it."""
     octal = b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (
         *(mode, min(uid, 8**7 - 1), min(gid, 8**7 - 1)),
         *(min(size, 8**11 - 1), min(max(seconds, 0), 8**11 - 1)),
     )
     front, back = name[:100].ljust(100, b"\0") + octal, kind + link[:100].ljust(100, b"\0") + b"ustar\00000"
-    checksum = sum(front) + sum(back) + 8 * ord(" ")  # as if its own eight bytes were blank
+    checksum = sum(front) + sum(back) + 8 * ord(" ")  # its own eight bytes count as blanks
     return (b"%b%06o\0 %b" % (front, checksum, back)).ljust(BLOCK, b"\0")
 
 
 def record(keyword: bytes, value: bytes) -> bytes:
-    """A line that begins with its own length in bytes, digits of the length included."""
+    """Return a record: a line that begins with its own length in bytes. The digits of the length count too."""
     line = b" %b=%b\n" % (keyword, value)
     digits = len(str(len(line) + len(str(len(line)))))
     return b"%d%b" % (digits + len(line), line)
 
 
 def padding(size: int) -> bytes:
-    """What fills `size` bytes up to whole blocks."""
+    """Return the zero bytes that fill up `size` bytes to whole blocks."""
     return bytes(-size % BLOCK)

@@ -1,7 +1,7 @@
-"""How an image wants to be run: Cmd, Entrypoint, Env, WorkingDir, User (opencontainers/image-spec, config.md).
+"""An image's settings for `run`: Cmd, Entrypoint, Env, WorkingDir, User (opencontainers/image-spec, config.md).
 
-They are kept in `settings.json` under these names, beside the image's rootfs; and beside a container's layer, completed
-by what `run` was told, for `commit` to find them.
+They are in the file `settings.json`, beside the image's rootfs. Beside a container's layer there is such a file too,
+completed by the options of `run`. `commit` reads it.
 """
 
 import os
@@ -19,27 +19,27 @@ Settings = dict[str, Any]
 
 
 def read(directory: Path) -> Settings:
-    """The settings kept in this directory; none if the image came without."""
+    """Return the settings in this directory, or an empty dict if the image has none."""
     settings: Settings = store.read_json(directory / "settings.json")
     return settings
 
 
 def write(directory: Path, settings: Settings) -> None:
-    """Keep the settings in this directory."""
+    """Write the settings to this directory."""
     store.write_json(directory / "settings.json", settings)
 
 
 def checked(settings: Settings) -> Settings:
-    """Settings that somebody else has written. Raises TypeError or ValueError if they are not what they should be."""
+    """Check the settings of a foreign image, and return them. Raises TypeError or ValueError if they are wrong."""
     lists = [settings.get(key) or [] for key in ("Entrypoint", "Cmd", "Env")]
     words = [word for each in lists for word in each] + [settings.get(key) or "" for key in ("WorkingDir", "User")]
     if not all(isinstance(each, list) for each in lists) or any(b"\0" in os.fsencode(word) for word in words):
-        raise ValueError("its config is not as it should be")
+        raise ValueError("a value in its config is of the wrong kind")
     return settings
 
 
 def settled(config: Config, image: str) -> tuple[Config, Settings]:
-    """What the user has left open, as the image says. Returns what init needs, and the container's own settings."""
+    """Fill in from the image what the user did not give. Returns what init needs, and the container's own settings."""
     known = read(catalog.directory(image)) if image else {}
     entrypoint, command = known.get("Entrypoint") or [], config.command or known.get("Cmd") or []
     if config.entrypoint is not None:

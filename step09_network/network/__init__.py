@@ -1,8 +1,8 @@
-"""Networks: what containers are connected to. Here is what the commands do; `bridge.py` does it in the kernel.
+"""Networks, to which containers are connected. This file keeps the records; `bridge.py` changes the kernel.
 
-Every change happens under the lock of `networks` in the store, in this order: first on record, then in the kernel. So
-whatever a killed command has left is on record, and the next command takes it away: a container that no process holds
-any more needs no address, cable and ports.
+Every change is made under the lock of `networks` in the store: first on record, then in the kernel. So whatever a
+killed command has left is on record. The next command removes the addresses, cables and ports of each container whose
+lock no process holds any more.
 """
 
 import os
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 
 def driver(kind: str) -> NetworkDriver:
-    """What networks of this kind are made by. Another driver is a module beside bridge.py, and a line here.
+    """Return the driver of this kind. To add a driver, write a module beside bridge.py, and add a line here.
 
-    Raises ContainerError if there is none.
+    Raises ContainerError if there is no such driver.
     """
-    from . import bridge  # only now: most commands need none
+    from . import bridge  # only now: most commands need no driver
 
     drivers: dict[str, NetworkDriver] = {"bridge": bridge}
     if kind not in drivers:
-        raise ContainerError(f"--driver {kind!r}: there is {', '.join(drivers)}")
+        raise ContainerError(f"--driver {kind!r}: no such driver; there is {', '.join(drivers)}")
     return drivers[kind]
 
 
@@ -41,25 +41,25 @@ def create(name: str, subnet: str = "", kind: str = "bridge") -> Network:
     """Make a network. Raises ContainerError if its name is taken, or its subnet overlaps with anything."""
     if not model.NAME.fullmatch(name) or name in MODES:
         raise ContainerError(
-            f"network {name!r}: letters, digits, _ . and -, the first a letter or digit; not none, host"
+            f"network {name!r}: use letters, digits, _ . -; begin with a letter or digit; not none or host"
         )
     maker = driver(kind)
     with linux.locked(store.folder("networks")):
         if model.load(name):
-            raise ContainerError(f"network {name}: there is one of this name")
+            raise ContainerError(f"network {name}: there is one with this name; choose another")
         others = {network.name: network.addresses for network in model.every()}
         routes = maker.used_subnets()
         chosen = parse_subnet(subnet) if subnet else free_subnet([*others.values(), *routes, *hosts_in_use()])
         for other, addresses in [*others.items(), *(("a route of this machine", route) for route in routes)]:
             if chosen.overlaps(addresses):
-                raise ContainerError(f"--subnet {chosen}: overlaps with {addresses}, {other}")
+                raise ContainerError(f"--subnet {chosen}: overlaps with {addresses}, {other}; choose another")
         gateway = str(chosen.network_address + 1)
         network = Network(name, os.urandom(6).hex(), str(chosen), gateway, kind, time.time())
         network.save()
         try:
             maker.create(network)
         except BaseException:
-            with suppress(ContainerError):  # which one is enough
+            with suppress(ContainerError, OSError):  # the first error is enough
                 maker.delete(network)
             model.path(name).unlink()
             raise
@@ -79,7 +79,7 @@ def remove(name: str) -> None:
 
 
 def sweep(network: Network) -> None:
-    """Take away what containers that are dead have left. The caller holds the lock of `networks`."""
+    """Remove the endpoints of dead containers. The caller holds the lock of `networks`."""
     for container in [*network.endpoints]:
         if not store.is_held(store.folder("containers") / container):
             detach(network, container)
@@ -87,7 +87,7 @@ def sweep(network: Network) -> None:
 
 @contextmanager
 def connected(container_name: str, config: "Config", namespace: Namespace) -> Iterator[None]:
-    """Have a new container on its networks as long as it runs."""
+    """Connect a new container to its networks, and disconnect it at the end."""
     try:
         for name in config.networks:
             if name not in MODES:
@@ -98,19 +98,19 @@ def connected(container_name: str, config: "Config", namespace: Namespace) -> It
 
 
 def get(name: str) -> Network:
-    """A network by its name or id; the default one is made at its first use. Raises ContainerError if there is none."""
+    """Return a network by its name or id. Make the default one at its first use. Raises ContainerError if not found."""
     if name == DEFAULT and model.load(DEFAULT) is None:
         try:
             create(DEFAULT)
         except ContainerError:
-            if model.load(DEFAULT) is None:  # else somebody was faster
+            if model.load(DEFAULT) is None:  # else another command was faster
                 raise
     return model.get(name)
 
 
 def connect(network_name: str, container: str, container_name: str, namespace: Namespace, ip: str = "") -> None:
     """Connect a container, given by its id, its name and its network namespace, to a network."""
-    maker = driver(get(network_name).driver)  # loaded before anybody has to wait for our lock
+    maker = driver(get(network_name).driver)  # import it before others have to wait for our lock
     with linux.locked(store.folder("networks")):
         network = model.get(network_name)
         sweep(network)
@@ -122,7 +122,7 @@ def connect(network_name: str, container: str, container_name: str, namespace: N
         network.endpoints[container] = endpoint
         network.save()
         try:
-            maker.create(network)  # what is missing of it: after a reboot all
+            maker.create(network)  # whatever is missing of it; after a reboot: all
             maker.connect(network, endpoint, namespace)
             lead_ports(container)
         except BaseException:
@@ -132,15 +132,15 @@ def connect(network_name: str, container: str, container_name: str, namespace: N
 
 
 def free_interface(container: str) -> str:
-    """The first of eth0, eth1 … that a container does not have."""
+    """Return the first of eth0, eth1 … that a container does not have."""
     taken = {network.endpoints[container].interface for network in networks_of(container)}
     return next(f"eth{number}" for number in count() if f"eth{number}" not in taken)
 
 
 def detach(network: Network, container: str) -> None:
-    """Take a container off a network. The caller holds the lock of `networks`.
+    """Disconnect a container from a network. The caller holds the lock of `networks`.
 
-    The kernel comes first here: if we are killed, the endpoint is still on record, and the next command finds it.
+    Here the kernel comes first: if we are killed, the endpoint is still on record, and the next command finds it.
     """
     endpoint = network.endpoints.pop(container)
     driver(network.driver).disconnect(network, endpoint)
@@ -149,7 +149,7 @@ def detach(network: Network, container: str) -> None:
 
 
 def disconnect(network_name: str, container: str, container_name: str) -> None:
-    """Take a container off one network."""
+    """Disconnect a container from one network."""
     with linux.locked(store.folder("networks")):
         network = model.get(network_name)
         if container not in network.endpoints:
@@ -159,62 +159,61 @@ def disconnect(network_name: str, container: str, container_name: str) -> None:
 
 
 def lead_ports(container: str) -> None:
-    """Have a container's ports lead to one of its endpoints: the first, by which its answers leave.
+    """Lead a container's published ports to its first endpoint, as its answers leave by this one.
 
     The caller holds the lock of `networks`.
     """
     ports = files.ports_of(store.folder("containers") / container)
     networks = sorted(networks_of(container), key=lambda network: network.endpoints[container].number)
-    for network in networks if ports else []:
+    for network in networks:
         endpoint = network.endpoints[container]
         wanted = ports if network is networks[0] else []
-        if endpoint.ports != wanted:
-            network.endpoints[container] = replace(endpoint, ports=wanted)
-            network.save()
-            driver(network.driver).publish(network, ports)
+        network.endpoints[container] = replace(endpoint, ports=wanted)
+        network.save()
+        driver(network.driver).publish(network, ports)
 
 
 def published(container: str) -> list[PortMapping]:
-    """The ports of the host that lead to a container."""
+    """Return the ports of the host that lead to a container."""
     return [port for network in networks_of(container) for port in network.endpoints[container].ports]
 
 
 def release(container: str) -> None:
-    """Take a container off all its networks: it has ended."""
-    if networks_of(container):  # without: no reason to wait for anybody
+    """Disconnect a container that has ended from all its networks."""
+    if networks_of(container):  # if there are none, do not wait for the lock
         with linux.locked(store.folder("networks")), ExitStack() as each:
             for network in networks_of(container):
-                each.callback(detach, network, container)  # also when another has failed
+                each.callback(detach, network, container)  # also if another one fails
 
 
 def networks_of(container: str) -> list[Network]:
-    """The networks that a container is on."""
+    """Return the networks that a container is connected to."""
     return [network for network in model.every() if container in network.endpoints]
 
 
 def tell_names(network: Network, container: str) -> None:
-    """Let all who are on a network, and the container that has come or gone, know who is there."""
+    """Write /etc/hosts of all containers on a network, and of the container that has come or gone."""
     networks = model.every()
     for member in {container} if network.name == DEFAULT else {*network.endpoints, container}:
-        with suppress(OSError):  # it is just going
+        with suppress(OSError):  # it is just being removed
             known = [each for each in networks if member in each.endpoints]
             files.write_hosts(store.folder("containers") / member, known)
 
 
 def let_users_in() -> None:
-    """Allow all users of a container what its network namespace keeps for root: ports below 1024, and ping. ip(7)."""
+    """Allow all users of a container what is for root alone by default: ports below 1024, and ping. ip(7)."""
     linux.write_file("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")
-    first, _, count = Path("/proc/self/gid_map").read_text().split()[-3:]  # a user namespace may know only one
+    first, _, count = Path("/proc/self/gid_map").read_text().split()[-3:]  # a user namespace may have only one
     linux.write_file("/proc/sys/net/ipv4/ping_group_range", f"0 {min(int(first) + int(count), 2**31) - 1}")
 
 
 def namespace_of(pid: int) -> Namespace:
-    """A process's network namespace."""
+    """Open the network namespace of a process."""
     return open(f"/proc/{pid}/ns/net", "rb")
 
 
 def described(network: Network) -> dict[str, object]:
-    """All that is known of a network, under the names that Docker gives to these things."""
+    """Return all that is known of a network, with Docker's names."""
     return {
         "Name": network.name,
         "Id": network.id,

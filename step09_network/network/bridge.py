@@ -3,7 +3,7 @@
     container            host
     eth0 ═══ vethab12 ── br-3f9c (the gateway's address) ── routing, NAT ── eth0 ── the world
 
-IPv6 would need the same once more: a subnet, an address, a table of the family ip6.
+IPv6 would need all of this a second time: a subnet, an address, a table of the family ip6.
 """
 
 from ipaddress import IPv4Network
@@ -20,48 +20,48 @@ IPV4, IPV6 = Path("/proc/sys/net/ipv4"), Path("/proc/sys/net/ipv6")
 FORWARD = IPV4 / "ip_forward"
 GUARD = "mydocker"  # a table for all our networks, also those of other stores
 OF_GUARD: nft.Place = ("ip", GUARD, "forward")
-OF_IPTABLES: nft.Place = ("ip", "filter", "FORWARD")  # what Docker and ufw set to drop; ours may stand before theirs
+OF_IPTABLES: nft.Place = ("ip", "filter", "FORWARD")  # Docker and ufw set it to drop; our rules may come first
 
 
 def bridge_of(network: Network) -> str:
-    """The bridge's name; the kernel allows 15 characters."""
+    """Return the bridge's name; the kernel allows 15 characters."""
     return f"br-{network.id}"
 
 
 def cable_of(endpoint: Endpoint) -> str:
-    """The name of the cable's end on the host."""
+    """Return the name of the cable's end on the host."""
     return f"veth{endpoint.id[:8]}"
 
 
 def create(network: Network) -> None:
-    """Make the bridge, or what is missing of it, and its rules for the endpoints that the network has."""
+    """Make the bridge and its rules for the network's endpoints, or whatever is missing of them."""
     bridge = bridge_of(network)
     with Netlink() as host:
         index, is_up = host.link(bridge)
         if not index:
-            # An address of its own: otherwise the bridge has the lowest of the devices that are plugged in. It would
-            # change when a container ends, and the others would go on sending to the old one.
+            # We give the bridge an Ethernet address. Otherwise it takes the lowest of its devices' addresses; that can
+            # change when a container ends, and the other containers would go on sending to the old one.
             host.add_bridge(bridge, mac_of(network.gateway))
-        if not is_up:  # the last that is done with it
+        if not is_up:  # up is the last step: so all of these may be missing
             warn_of_iptables(network)
             close(bridge)
             host.add_address(network.on_link(network.gateway), bridge)
-            # Without this the kernel drops what comes from 127.0.0.1 and is to leave by a real device: a program here
-            # that asks for a published port by that address. What comes in by it so addressed is dropped below.
+            # A program here may use a published port by the address 127.0.0.1. Without this, the kernel drops packets
+            # from 127.0.0.1 that leave by a real device. Packets from the bridge to 127.0.0.1 are dropped below.
             linux.write_file(IPV4 / "conf" / bridge / "route_localnet", "1")
-            for endpoint in network.endpoints.values():  # of containers that run: somebody has deleted the bridge
+            for endpoint in network.endpoints.values():  # there are some if somebody has deleted the bridge
                 if host.link(cable_of(endpoint))[0]:
                     plug_in(host, bridge, cable_of(endpoint))
             host.up(bridge)
     chains = nft.forward_chains()
-    # All of a table is there, or nothing. To replace it takes the kernel a while: only where ports are published.
+    # A table is there as a whole or not at all. To replace it takes the kernel a while: do it only for published ports.
     if ("ip", bridge, "forward") not in chains or any(endpoint.ports for endpoint in network.endpoints.values()):
         nft.run(ruleset(network))
     forward(network, chains)
 
 
 def delete(network: Network) -> None:
-    """Take away the bridge and its rules. With the last one switch forwarding off, if it was us who switched it on."""
+    """Remove the bridge and its rules. After the last bridge, switch forwarding off if we have switched it on."""
     bridge = bridge_of(network)
     with Netlink() as host:
         host.delete(bridge)
@@ -77,7 +77,7 @@ def delete(network: Network) -> None:
 
 
 def connect(network: Network, endpoint: Endpoint, namespace: Namespace) -> None:
-    """Lay a cable from the bridge into a network namespace."""
+    """Connect a network namespace to the bridge by a cable (a veth pair)."""
     cable, inside = cable_of(endpoint), endpoint.interface
     with Netlink() as host:
         host.add_veth(cable, inside, endpoint.mac, namespace)
@@ -85,19 +85,19 @@ def connect(network: Network, endpoint: Endpoint, namespace: Namespace) -> None:
     with Netlink(namespace) as there:
         there.add_address(network.on_link(endpoint.ip), inside)
         there.up(inside)
-        # By eth0 if there is one; when that goes, the kernel takes the next, whose metric is the lowest then.
+        # The lowest metric wins: eth0 if there is one. When eth0 goes, the kernel takes the next interface.
         there.add_default_route(network.gateway, inside, endpoint.number)
 
 
 def disconnect(network: Network, endpoint: Endpoint) -> None:
-    """Take away the cable, and the ports."""
+    """Remove the cable and the ports."""
     with Netlink() as host:
-        host.delete(cable_of(endpoint))  # the kernel does it too when the namespace is gone, only later
+        host.delete(cable_of(endpoint))  # the kernel does this too when the namespace ends, but later
     publish(network, endpoint.ports)
 
 
 def publish(network: Network, changed: list[PortMapping]) -> None:
-    """Have ports lead to the network's endpoints as they do now; these are new or withdrawn."""
+    """Lead ports to the network's endpoints as these are now. `changed` ports are new or no longer published."""
     if changed:
         nft.run(ruleset(network))
     if places := [(port.address, port.host) for port in changed if port.protocol == "udp"]:
@@ -112,27 +112,27 @@ def plug_in(host: Netlink, bridge: str, cable: str) -> None:
     """Plug the host's end of a cable into the bridge."""
     close(cable)
     host.up(cable, bridge)
-    # Where br_netfilter is loaded, a container's call for its own port is turned round inside the bridge, and has
-    # to leave by the way it came, which bridges forbid unless told.
+    # If br_netfilter is loaded and a container calls its own published port, the packet turns round inside the bridge:
+    # it must leave by the port by which it came. A bridge allows this only in hairpin mode.
     host.hairpin(cable)
 
 
 def close(device: str) -> None:
-    """Let nothing that a container sends change the host's own addresses and routes."""
+    """Ignore what a container may send to change the host's own addresses and routes."""
     linux.write_file(IPV4 / "conf" / device / "accept_redirects", "0")
-    if (IPV6 / "conf" / device).exists():  # IPv6 configures itself by what arrives: router advertisements (RFC 4862)
+    if (IPV6 / "conf" / device).exists():  # IPv6 configures itself from packets: router advertisements (RFC 4862)
         linux.write_file(IPV6 / "conf" / device / "disable_ipv6", "1")
 
 
 def ruleset(network: Network) -> str:
-    """NAT for a network, and who may reach it: a table of its own, which goes with it and touches no other.
+    """Return the rules for NAT and for access to a network. They are in one table, which belongs to this network alone.
 
-    The table is replaced as a whole. Its first line is for the case that there is none to delete.
+    The table is replaced as a whole. The first line makes it, so that there is one to delete.
     """
     bridge, subnet = bridge_of(network), network.subnet
-    # The rules of `leave`: the answer must come back to us, or nobody turns its address round again. From a container
-    # by the host's address to another on the same network; and from 127.0.0.1, which in the container would mean the
-    # container itself.
+    # The rules of `leave` put our address in as the sender: the answer must come back to us, as we must change its
+    # address back. This also holds for a call from one container to another on the same network by the host's address,
+    # and for a call from 127.0.0.1, which inside the container would mean the container itself.
     return f"""
 table ip {bridge}
 delete table ip {bridge}
@@ -168,7 +168,7 @@ table ip {bridge} {{
 
 
 def published(network: Network) -> str:
-    """The rules that send on what comes for the ports of a network's endpoints."""
+    """Return the rules that send packets for published ports on to the network's endpoints."""
     rules = ""
     for endpoint in network.endpoints.values():
         for port in endpoint.ports:
@@ -181,8 +181,8 @@ def published(network: Network) -> str:
 # ---- forwarding ------------------------------------------------------------------------------------------------------
 
 
-# Forwarding is for all devices, so with it this machine becomes a router between its neighbours. If nobody wanted that
-# before us, then only what comes from a bridge, or goes to one, may pass: ours, and that of another container engine.
+# Forwarding is for all devices, so with it this machine becomes a router between its neighbours. If it was off before
+# us, then only packets from a bridge or to a bridge may pass: our bridges, and those of other container engines.
 ONLY_BRIDGES = f"""
 table ip {GUARD}
 delete table ip {GUARD}
@@ -196,12 +196,12 @@ table ip {GUARD} {{
 
 
 def forwarding() -> Path:
-    """The file that says in which boot we have switched forwarding on."""
+    """Return the file that says in which boot we have switched forwarding on."""
     return store.folder("networks") / "forwarding.json"
 
 
 def forward(network: Network, chains: dict[nft.Place, str]) -> None:
-    """Have the host pass packets on, between the bridge and the world; others' `chains` may be in the way."""
+    """Let the host forward packets between the bridge and the world. Chains of other programs may drop them."""
     if FORWARD.read_text().strip() == "0":
         store.write_json(forwarding(), {"boot": boot_id()})
         nft.run(ONLY_BRIDGES)
@@ -211,8 +211,8 @@ def forward(network: Network, chains: dict[nft.Place, str]) -> None:
         nft.run(ONLY_BRIDGES)  # somebody has flushed all rules
     for place, policy in chains.items():
         family, table, chain = place
-        # By its policy, as Docker's and ufw's, or by its last rule, as firewalld's.
-        if table.startswith("br-") or not (policy == "drop" or any(map(nft.refuses_all, nft.rules(place)[-1:]))):
+        # A chain refuses packets by its policy (Docker, ufw) or by a rule (firewalld).
+        if policy != "drop" and not any(map(nft.refuses_all, nft.rules(place))):
             continue
         if place == OF_IPTABLES:
             let_through(network)
@@ -224,7 +224,7 @@ def forward(network: Network, chains: dict[nft.Place, str]) -> None:
 
 
 def warn_of_iptables(network: Network) -> None:
-    """Tell of rules that nft cannot show: those of the older iptables, which are not kept in nf_tables."""
+    """Warn of rules that nft cannot show: those of the older iptables, which are not in nf_tables."""
     if "filter" in linux.read_file("/proc/net/ip_tables_names").split():
         bridge = bridge_of(network)
         complain(
@@ -234,7 +234,7 @@ def warn_of_iptables(network: Network) -> None:
 
 
 def let_through(network: Network) -> None:
-    """Put two rules before those of iptables."""
+    """Put our two rules before those of iptables."""
     bridge, before = bridge_of(network), deletions(network)
     if len(before) != 2:
         rule = f'insert rule {" ".join(OF_IPTABLES)} %s "{bridge}" accept comment "mydocker {bridge}"'
@@ -242,7 +242,7 @@ def let_through(network: Network) -> None:
 
 
 def deletions(network: Network) -> list[str]:
-    """The commands that delete our two rules again, which are known by their comment."""
+    """Return the commands that delete our two rules. We find these rules by their comment."""
     ours = [rule for rule in nft.rules(OF_IPTABLES) if rule.get("comment") == f"mydocker {bridge_of(network)}"]
     return [f"delete rule {' '.join(OF_IPTABLES)} handle {rule['handle']}" for rule in ours]
 
@@ -251,10 +251,10 @@ def deletions(network: Network) -> list[str]:
 
 
 def used_subnets() -> list[IPv4Network]:
-    """The subnets that this host has routes to, and the gateways of these."""
+    """Return the subnets that this host has routes to, and the gateways of these routes."""
     with Netlink() as host:
         routes = host.routes()
     found = [IPv4Network((route[RTA_DST], length)) for length, route in routes if RTA_DST in route]
     found += [IPv4Network(route[RTA_GATEWAY]) for _, route in routes if RTA_GATEWAY in route]
-    # What is wider than any subnet is a default route in two halves, as VPNs set them.
-    return [subnet for subnet in found if subnet.prefixlen >= 8 and not subnet.is_loopback]
+    # Routes wider than /8 are not to subnets: they are halves of a default route, as VPNs set them.
+    return [subnet for subnet in found if subnet.prefixlen >= 8]

@@ -1,8 +1,8 @@
-"""Connection tracking: the kernel's table of who talks with whom, and with which addresses changed.
+"""Connection tracking: the kernel's table of connections, and of the addresses that NAT changes in them.
 
-Rules of NAT see only the first packet of a connection. UDP has no connections, so the kernel takes all packets between
-the same two ports for one, as long as they keep coming. A client that asked before a port was published, or that asked
-the container which had it before, would never get to the new one. So such entries are removed.
+NAT rules see only the first packet of a connection. UDP has no connections, so for the kernel all packets between the
+same two ports are one connection, as long as packets keep coming. A client that sent to a port before it was published,
+or to the container that had the port before, would never reach the new container. So such entries are removed.
 """
 
 import socket
@@ -23,9 +23,9 @@ NFGENMSG = struct.pack("=BBH", socket.AF_INET, 0, 0)
 
 
 def forget(unwanted: Callable[[str, int], bool]) -> None:
-    """Remove the entries of UDP whose clients ask an address and port that are `unwanted`.
+    """Remove the UDP entries of clients that send to an address and port for which `unwanted` is true.
 
-    A kernel that shows nobody its table is left alone.
+    If the kernel does not show its table, nothing is done.
     """
     with suppress(OSError), Netlink(protocol=NETLINK_NETFILTER) as kernel:
         for answer in list(kernel.ask(GET, NLM_F_DUMP, NFGENMSG)):

@@ -1,7 +1,7 @@
-"""What a container has to know of its network in files: /etc/hosts, /etc/hostname, /etc/resolv.conf.
+"""The files that tell a container about its network: /etc/hosts, /etc/hostname, /etc/resolv.conf.
 
-They lie in the container's directory and are mounted like volumes. They are rewritten in place, since what is mounted
-is this one file and no other that could be renamed over it.
+They are in the container's directory and are mounted like volumes. We write them in place: the mount shows this one
+file, and would not show a new file that we rename over it.
 """
 
 import os
@@ -43,17 +43,17 @@ def make(directory: Path, config: "Config") -> list[Volume]:
         (directory / name).write_bytes(os.fsencode(text))
         (directory / name).chmod(0o644)
     if any(volume.target == "/etc" and volume.read_only for volume in config.volumes):
-        return []  # no file can be made there to mount upon
+        return []  # we cannot make mount points there
     return [Volume(str(directory / name), f"/etc/{name}", False) for name in texts if f"/etc/{name}" not in taken]
 
 
 def ports_of(directory: Path) -> list[PortMapping]:
-    """The ports of the host that are a container's, whatever network it is on."""
+    """Return the published ports of a container, on whichever network it is."""
     return [PortMapping(**port) for port in store.read_json(directory / "config.json").get("ports", [])]
 
 
 def resolver(mode: str) -> str:
-    """The host's resolv.conf(5), without servers at 127.0.0.0/8: in the container that would be the container."""
+    """Return the host's resolv.conf(5) without servers at 127.0.0.0/8: there a container would ask itself."""
     texts = [read_file("/etc/resolv.conf"), read_file(RESOLVED)]
     if mode == "host":
         return texts[0]
@@ -62,14 +62,14 @@ def resolver(mode: str) -> str:
         if SERVER.search(reachable):
             return reachable
     if any(map(LOCAL_SERVER.search, texts)):
-        complain("this host's name servers are at its own 127.0.0.0/8, where no container reaches them: it gets none")
+        complain("this host's name servers are at 127.0.0.0/8, where no container reaches them: the container has none")
     return LOCAL_SERVER.sub("", texts[0])
 
 
 def write_hosts(directory: Path, networks: list[Network]) -> None:
-    """Write the names that a container knows: its own, and on networks that users have made all others'.
+    """Write a container's /etc/hosts: its own name and, on networks that users have made, those of all others there.
 
-    Our lines end in a comment, by which we know them again. All others are the container's own and stay.
+    Our lines end in a comment, by which we find them again. All other lines are the container's own and stay.
     """
     if (directory / "hosts").stat().st_size > LARGEST:
         return
@@ -85,7 +85,7 @@ def write_hosts(directory: Path, networks: list[Network]) -> None:
 
 
 def rewrite(path: Path, text: str) -> None:
-    """Put a new text into a file, which stays the same file; a reader meets no empty one."""
-    with open(os.open(path, os.O_WRONLY | os.O_NOFOLLOW), "wb", buffering=0) as file:
+    """Write a new text to a file in place. A reader never sees an empty file."""
+    with open(path, "r+b", buffering=0) as file:
         file.write(os.fsencode(text))
         file.truncate()

@@ -1,6 +1,6 @@
 """The book's types: a network, its endpoints (containers' places on it), and the driver that makes them in the kernel.
 
-A network is kept with its endpoints as JSON in `networks/`.
+A network and its endpoints are kept together, as JSON in `networks/`.
 """
 
 import dataclasses
@@ -14,14 +14,14 @@ from ..lib import store
 from ..lib.errors import NotFoundError
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}", re.ASCII)
-DEFAULT = "bridge"  # as in Docker: made at its first use, and without names
-MODES = ("none", "host")  # what --network takes beside networks
+DEFAULT = "bridge"  # as in Docker: made at its first use; its containers do not know each other's names
+MODES = ("none", "host")  # what --network allows besides the names of networks
 Namespace = BinaryIO  # the open file /proc/PID/ns/net, which keeps the namespace even when the process dies
 
 
 @dataclass(frozen=True)
 class PortMapping:
-    """A port of the host's (on one of its addresses, or on all: 0.0.0.0) that leads to a port of a container's."""
+    """A port of the host (on one of its addresses, or on all: 0.0.0.0) that leads to a port of a container."""
 
     address: str
     host: int
@@ -32,26 +32,26 @@ class PortMapping:
         return f"{self.address}:{self.host}->{self.container}/{self.protocol}"
 
     def clashes(self, other: "PortMapping") -> bool:
-        """Whether both want the same port of the host's."""
+        """Return whether both want the same port of the host."""
         same = (self.host, self.protocol) == (other.host, other.protocol)
         return same and (self.address == other.address or "0.0.0.0" in (self.address, other.address))
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A container's place on a network. It is also the lease of its address: no other record has that."""
+    """A container's place on a network. It is also the lease of the address: there is no other record of it."""
 
     id: str
     container: str
     name: str  # the container's
-    interface: str  # inside: eth0
+    interface: str  # its name in the container: eth0
     ip: str
     mac: str
     ports: list[PortMapping]
 
     @property
     def number(self) -> int:
-        """Of the interface. By the one with the lowest the container sends what leaves its networks."""
+        """The interface's number. A container uses its lowest one for all that leaves its networks."""
         return int(self.interface.removeprefix("eth"))
 
 
@@ -69,52 +69,52 @@ class Network:
 
     @property
     def addresses(self) -> IPv4Network:
-        """The subnet, to be calculated with."""
+        """The subnet, as an object for calculations."""
         return IPv4Network(self.subnet)
 
     def on_link(self, ip: str) -> IPv4Interface:
-        """An address with the length of the subnet's prefix: 172.18.0.2/16."""
+        """Return an address with the length of the subnet's prefix: 172.18.0.2/16."""
         return IPv4Interface(f"{ip}/{self.addresses.prefixlen}")
 
     def save(self) -> None:
-        """Write it to the store; the caller holds the lock of `networks`."""
+        """Write the network to the store. The caller holds the lock of `networks`."""
         store.write_json(path(self.name), dataclasses.asdict(self))
 
 
 class NetworkDriver(Protocol):
-    """What a driver does in the kernel: a module with these functions. It leaves what is on record alone."""
+    """A driver: a module with these functions. It makes changes in the kernel, and none in the records."""
 
     def used_subnets(self) -> list[IPv4Network]:
-        """What a new network of this kind must not overlap with."""
+        """Return the subnets that a new network of this kind must not overlap with."""
 
     def create(self, network: Network) -> None:
-        """Make the network, or what is missing of it: after a reboot all is."""
+        """Make the network, or what is missing of it: after a reboot, all is missing."""
 
     def delete(self, network: Network) -> None:
-        """Take it away; what is gone already is no error."""
+        """Remove the network. It is no error if it is gone already."""
 
     def connect(self, network: Network, endpoint: Endpoint, namespace: Namespace) -> None:
         """Connect a network namespace to a network that has been made."""
 
     def disconnect(self, network: Network, endpoint: Endpoint) -> None:
-        """Take away an endpoint that the network has no more; what is gone already is no error."""
+        """Remove an endpoint that the network no longer has. It is no error if it is gone already."""
 
     def publish(self, network: Network, changed: list[PortMapping]) -> None:
-        """Have ports lead to the network's endpoints as they do now; these are new or withdrawn."""
+        """Lead ports to the network's endpoints as these are now. `changed` ports are new or no longer published."""
 
 
 def mac_of(ip: str) -> str:
-    """The Ethernet address that goes with an address: who has the one next has the other, too, and ARP stays right."""
+    """Return the Ethernet address for an IP address. The next user of the IP has the same one, so ARP stays right."""
     return ":".join(f"{byte:02x}" for byte in (0x02, 0x42, *IPv4Address(ip).packed))
 
 
 def path(name: str) -> Path:
-    """Where a network is kept."""
+    """Return the file of a network."""
     return store.folder("networks") / f"{name}.network.json"
 
 
 def load(name: str) -> Network | None:
-    """A network by its name, None if there is none."""
+    """Return the network with this name, or None."""
     facts = store.read_json(path(name)) if NAME.fullmatch(name) else {}
     if not facts:
         return None
@@ -126,7 +126,7 @@ def load(name: str) -> Network | None:
 
 
 def get(reference: str) -> Network:
-    """A network by its name, its id or the beginning of that. Raises ContainerError if there is none."""
+    """Return a network, given its name, its id or the beginning of its id. Raises ContainerError if not found."""
     if network := load(reference):
         return network
     by_id = {network.id: network for network in every()}
@@ -137,6 +137,6 @@ def get(reference: str) -> Network:
 
 
 def every() -> list[Network]:
-    """All networks, by name."""
+    """Return all networks, in the order of their names."""
     names = sorted(file.name.removesuffix(".network.json") for file in path("x").parent.glob("*.network.json"))
     return [network for network in map(load, names) if network]

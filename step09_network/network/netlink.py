@@ -1,10 +1,10 @@
-"""rtnetlink(7): how a program asks the kernel for links, addresses and routes. ip(8) speaks it, too.
+"""rtnetlink(7): how a program asks the kernel for links, addresses and routes. ip(8) uses it, too.
 
-A message is a header, a structure that depends on what it is about, and attributes, which may hold attributes:
+A message has a header, a structure (for links, addresses or routes) and attributes. Attributes may hold attributes:
 
     length  type  flags  number  port │ struct ifinfomsg │ length IFLA_IFNAME "br-3f9c\\0" │ length IFLA_LINKINFO …
 
-The kernel answers with an error number, 0 for "done". If everything is asked for, it sends many messages, then "done".
+The kernel answers with an error number; 0 means "done". If we ask for a list, it sends many messages, then "done".
 """
 
 import os
@@ -37,7 +37,7 @@ Attributes = dict[int, bytes]
 
 
 def attribute(kind: int, value: bytes | str | int) -> bytes:
-    """An attribute; a text ends with a zero byte, a number has 32 bits. The next one begins at a multiple of 4."""
+    """Return an attribute. Text ends with a zero byte, a number has 32 bits. The next one begins at a multiple of 4."""
     match value:
         case str():
             value = value.encode() + b"\0"
@@ -47,12 +47,12 @@ def attribute(kind: int, value: bytes | str | int) -> bytes:
 
 
 def nested(kind: int, *inside: bytes) -> bytes:
-    """An attribute that holds attributes."""
+    """Return an attribute that holds attributes."""
     return attribute(kind | NLA_F_NESTED, b"".join(inside))
 
 
 def attributes(data: bytes) -> Attributes:
-    """The attributes that a message holds, by their kind."""
+    """Return the attributes that a message holds, by their kind."""
     found = {}
     while len(data) >= 4:
         length, kind = struct.unpack_from("=HH", data)
@@ -62,12 +62,12 @@ def attributes(data: bytes) -> Attributes:
 
 
 def names(name: str, mac: str) -> bytes:
-    """The attributes that name a link, and give it its Ethernet address."""
+    """Return the attributes that give a link its name and its Ethernet address."""
     return attribute(IFLA_IFNAME, name) + attribute(IFLA_ADDRESS, bytes.fromhex(mac.replace(":", "")))
 
 
 class Netlink(socket.socket):
-    """A netlink socket. It belongs to the network namespace in which it was made, for good."""
+    """A netlink socket. It always belongs to the network namespace in which it was made."""
 
     def __init__(self, namespace: Namespace | None = None, protocol: int = socket.NETLINK_ROUTE) -> None:
         self.told = f"nsenter --net={namespace.name} ip" if namespace else "ip"
@@ -82,7 +82,7 @@ class Netlink(socket.socket):
                 linux.setns(home.fileno(), CLONE.CLONE_NEWNET)
 
     def ask(self, kind: int, flags: int, body: bytes) -> Iterator[bytes]:
-        """Send a message. Yields what the answers hold behind their headers; raises OSError if the kernel refuses."""
+        """Send a message. Yields the answers without their headers. Raises OSError if the kernel refuses."""
         flags |= NLM_F_REQUEST | NLM_F_ACK
         self.send(HEADER.pack(HEADER.size + len(body), kind, flags, 0, 0) + body)
         while True:
@@ -97,7 +97,7 @@ class Netlink(socket.socket):
                 data = data[(length + 3) & ~3 :]
 
     def change(self, text: str, kind: int, flags: int, *body: bytes) -> None:
-        """Do what `ip TEXT` would do, and tell of it. Raises ContainerError if the kernel refuses."""
+        """Do what `ip TEXT` would do; --explain shows this. Raises ContainerError if the kernel refuses."""
         explain.line(f"{self.told} {text}")
         try:
             list(self.ask(kind, flags, b"".join(body)))
@@ -107,7 +107,7 @@ class Netlink(socket.socket):
     # ---- links ----
 
     def link(self, name: str) -> tuple[int, bool]:
-        """A link's number, and whether it is up; 0 if there is no such link."""
+        """Return a link's number, and whether it is up. The number is 0 if there is no such link."""
         try:
             (answer,) = self.ask(RTM_GETLINK, 0, NO_LINK + attribute(IFLA_IFNAME, name))
         except OSError:
@@ -116,7 +116,7 @@ class Netlink(socket.socket):
         return index, bool(flags & IFF_UP)
 
     def bridges(self) -> int:
-        """How many bridges there are."""
+        """Return how many bridges there are."""
         links = [attributes(answer[IFINFOMSG.size :]) for answer in self.ask(RTM_GETLINK, NLM_F_DUMP, NO_LINK)]
         kinds = [attributes(link.get(IFLA_LINKINFO, b"")).get(IFLA_INFO_KIND, b"") for link in links]
         return sum(kind.rstrip(b"\0") == b"bridge" for kind in kinds)
@@ -127,7 +127,7 @@ class Netlink(socket.socket):
         self.change(f"link add {name} address {mac} type bridge", RTM_NEWLINK, NEW, NO_LINK, names(name, mac), kind)
 
     def add_veth(self, name: str, peer: str, mac: str, namespace: Namespace) -> None:
-        """Make a cable: two devices, one here, its peer in another namespace, with this Ethernet address."""
+        """Make a cable: a device here, and its peer in another namespace, which gets this Ethernet address."""
         other = NO_LINK + names(peer, mac) + attribute(IFLA_NET_NS_FD, namespace.fileno())
         data = nested(IFLA_INFO_DATA, attribute(VETH_INFO_PEER, other))
         kind = nested(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, "veth"), data)
@@ -135,7 +135,7 @@ class Netlink(socket.socket):
         self.change(text, RTM_NEWLINK, NEW, NO_LINK, attribute(IFLA_IFNAME, name), kind)
 
     def up(self, name: str, master: str = "") -> None:
-        """Switch a link on; plug it into a bridge first, if one is given."""
+        """Switch a link on. Plug it into a bridge (`master`) first, if one is given."""
         told, more = "", b""
         if master:
             told, more = f" master {master}", attribute(IFLA_MASTER, self.link(master)[0])
@@ -143,13 +143,13 @@ class Netlink(socket.socket):
         self.change(f"link set {name}{told} up", RTM_NEWLINK, 0, link, more)
 
     def hairpin(self, name: str) -> None:
-        """Let a bridge send frames out by the port through which they came."""
+        """Let a bridge send frames out by the same port by which they came."""
         port = nested(IFLA_PROTINFO, attribute(IFLA_BRPORT_MODE, b"\1"))
         link = IFINFOMSG.pack(socket.AF_BRIDGE, 0, self.link(name)[0], 0, 0)
         self.change(f"link set {name} type bridge_slave hairpin on", RTM_SETLINK, 0, link, port)
 
     def delete(self, name: str) -> None:
-        """Delete a link, if there is one. It may go by itself meanwhile, with the namespace of its other end."""
+        """Delete a link, if there is one. The kernel may delete it first, with the namespace of its other end."""
         index, _ = self.link(name)
         try:
             if index:
@@ -170,19 +170,19 @@ class Netlink(socket.socket):
         self.change(text, RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, head, body)
 
     def addresses(self) -> set[str]:
-        """The addresses of IPv4 that are the host's own."""
+        """Return the host's own IPv4 addresses."""
         found = self.ask(RTM_GETADDR, NLM_F_DUMP, struct.pack("=4BI", socket.AF_INET, 0, 0, 0, 0))
         return {str(IPv4Address(attributes(answer[8:])[IFA_LOCAL])) for answer in found}
 
     def add_default_route(self, gateway: str, name: str, metric: int) -> None:
-        """Send whatever has no better route to the gateway. Of several the one with the lowest metric is used."""
+        """Send packets without a better route to the gateway. Of several routes, the lowest metric is used."""
         head = RTMSG.pack(socket.AF_INET, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, 0, RTN_UNICAST, 0)
         via = attribute(RTA_GATEWAY, IPv4Address(gateway).packed) + attribute(RTA_OIF, self.link(name)[0])
         text = f"route add default via {gateway} dev {name} metric {metric}"
         self.change(text, RTM_NEWROUTE, NEW, head, via, attribute(RTA_PRIORITY, metric))
 
     def routes(self) -> list[tuple[int, Attributes]]:
-        """The host's routes of IPv4, in all tables: the length of the destination's prefix, and the attributes."""
+        """Return the host's IPv4 routes in all tables: the length of the destination's prefix, and the attributes."""
         asked = RTMSG.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)
         found = self.ask(RTM_GETROUTE, NLM_F_DUMP, asked)
         return [(answer[1], attributes(answer[RTMSG.size :])) for answer in found]

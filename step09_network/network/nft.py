@@ -1,7 +1,7 @@
-"""nftables, spoken to as nft(8) does: by its library, libnftables(3). Rules are text.
+"""Change nftables rules as nft(8) does: by its library, libnftables(3). Rules are text.
 
-The library turns the text into netlink messages and sends them all at once. The kernel takes all of them or, if one is
-wrong, none: it is a transaction.
+The library translates the text into netlink messages and sends them all at once. The kernel accepts all of them or, if
+one is wrong, none: it is a transaction.
 """
 
 import ctypes
@@ -25,15 +25,15 @@ except OSError:
     ) from None
 LIBRARY.nft_ctx_new.restype = ctypes.c_void_p
 LIBRARY.nft_ctx_get_output_buffer.restype = LIBRARY.nft_ctx_get_error_buffer.restype = ctypes.c_char_p
-CONTEXT = ctypes.c_void_p(LIBRARY.nft_ctx_new(0))  # what the library keeps between calls; output goes to buffers
+CONTEXT = ctypes.c_void_p(LIBRARY.nft_ctx_new(0))  # the library's state between calls; output goes to buffers
 LIBRARY.nft_ctx_buffer_output(CONTEXT)
 LIBRARY.nft_ctx_buffer_error(CONTEXT)
 LIBRARY.nft_ctx_output_set_flags(CONTEXT, HANDLES | JSON)
 
 
 def call(text: str) -> str:
-    """Run commands. Returns what they print, as JSON. Raises ContainerError if one is refused; then none was done."""
-    if CAP_NET_ADMIN not in linux.capget():  # then the library writes to standard error, too
+    """Run commands. Returns what they print, as JSON. Raises ContainerError if one is refused; then none is done."""
+    if CAP_NET_ADMIN not in linux.capget():  # the library would write to standard error, too
         raise ContainerError(sentence(PermissionError(errno.EPERM, "nftables: Operation not permitted")))
     if LIBRARY.nft_run_cmd_from_buffer(CONTEXT, text.encode()) != 0:
         said = LIBRARY.nft_ctx_get_error_buffer(CONTEXT).decode().splitlines()
@@ -42,7 +42,7 @@ def call(text: str) -> str:
 
 
 def run(text: str) -> None:
-    """Change rules, and tell of it as a shell takes it: with several lines, as a here-document."""
+    """Change rules. --explain shows this as a shell command; several lines are a here-document."""
     lines = text.strip().splitlines()
     for line in ["nft -f - <<'END'", *lines, "END"] if len(lines) > 1 else [f"nft '{line}'" for line in lines]:
         explain.line(line)
@@ -50,17 +50,17 @@ def run(text: str) -> None:
 
 
 def listed(what: str, kind: str) -> list[dict[str, Any]]:
-    """What `nft list WHAT` shows of one kind: the chains, or the rules."""
+    """Return what `nft list WHAT` shows of one kind: the chains, or the rules."""
     return [each[kind] for each in json.loads(call(f"list {what}"))["nftables"] if kind in each]
 
 
 def rules(place: Place) -> list[dict[str, Any]]:
-    """The rules of a chain."""
+    """Return the rules of a chain."""
     return listed(f"chain {' '.join(place)}", "rule")
 
 
 def forward_chains() -> dict[Place, str]:
-    """The chains that the kernel calls for what is forwarded, with their policies."""
+    """Return the chains that the kernel calls for forwarded packets, with their policies."""
     chains = listed("chains", "chain")
     return {
         (chain["family"], chain["table"], chain["name"]): chain["policy"]
@@ -70,6 +70,6 @@ def forward_chains() -> dict[Place, str]:
 
 
 def refuses_all(rule: dict[str, Any]) -> bool:
-    """Whether a rule drops or rejects whatever comes as far as to it."""
+    """Return whether a rule drops or rejects every packet that reaches it."""
     statements = [name for statement in rule["expr"] for name in statement]
     return statements[-1:] in (["drop"], ["reject"]) and {*statements[:-1]} <= {"counter", "log"}

@@ -19,42 +19,42 @@ KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 
 def parse(texts: list[str]) -> list[PortMapping]:
-    """What options -p say; port 0 of the host's is any free one. Raises ContainerError if one means nothing."""
+    """Parse the options -p. Port 0 of the host means any free one. Raises ContainerError if an option is wrong."""
     return [mapping for text in texts for mapping in parse_one(text)]
 
 
 def parse_one(text: str) -> list[PortMapping]:
-    """What one -p says: a mapping, or several if it has ranges."""
+    """Parse one option -p. It gives one mapping, or several if it has ranges."""
     rest, _, protocol = text.partition("/")
     *address, host, container = ["", *rest.split(":")] if ":" not in rest else rest.split(":")
     if protocol not in ("", *KINDS):
         raise ContainerError(f"-p {text!r}: the protocol is tcp or udp, not {protocol!r}")
     if len(address) > 1 or not all(RANGE.fullmatch(ports) for ports in (host or "0", container)):
-        raise ContainerError(f"-p {text!r}: [IP:]HOST:CONTAINER[/tcp|udp], such as 8080:80; HOST may be left out")
+        raise ContainerError(f"-p {text!r}: use [IP:]HOST:CONTAINER[/tcp|udp], such as 8080:80; HOST is optional")
     inside = numbers(container)
     outside = numbers(host) if host not in ("", "0") else [0] * len(inside)
     if not inside or len(outside) != len(inside):
-        raise ContainerError(f"-p {text!r}: ranges of the same length, such as 8001-8003:80-82")
+        raise ContainerError(f"-p {text!r}: use ranges of the same length, such as 8001-8003:80-82")
     if not (min(inside) >= 1 and max(*inside, *outside) <= 65535) or (0 in outside and any(outside)):
         raise ContainerError(f"-p {text!r}: ports are from 1 to 65535")
     try:
         ip = str(IPv4Address(address[0])) if address and address[0] else "0.0.0.0"
     except ValueError:
-        raise ContainerError(f"-p {text!r}: {address[0]!r} is no IPv4 address of this machine") from None
+        raise ContainerError(f"-p {text!r}: {address[0]!r} is not an IPv4 address of this machine") from None
     return [PortMapping(ip, *pair, protocol or "tcp") for pair in zip(outside, inside, strict=True)]
 
 
 def numbers(text: str) -> list[int]:
-    """The ports of a range: 80-82 are three."""
+    """Return the ports of a range: 80-82 are three."""
     first, _, last = text.partition("-")
     return [*range(int(first), int(last or first) + 1)]
 
 
 @contextmanager
 def reserved(wanted: list[PortMapping]) -> Iterator[dict[PortMapping, socket.socket]]:
-    """Bind ports of the host. Gives a socket for each mapping, with the port that was found free.
+    """Bind ports of the host. Yields a socket for each mapping; in the mapping, port 0 is now the port that was free.
 
-    The kernel lets go of the ports with our last descriptor.
+    The kernel frees the ports when our last descriptor is closed.
     """
     found: dict[PortMapping, socket.socket] = {}
     with ExitStack() as sockets:
@@ -63,7 +63,7 @@ def reserved(wanted: list[PortMapping]) -> Iterator[dict[PortMapping, socket.soc
                 raise ContainerError(f"-p {mapping.host}:{mapping.container}: it is given twice")
             held = sockets.enter_context(socket.socket(socket.AF_INET, KINDS[mapping.protocol]))
             with refusal_explained(mapping):
-                if mapping.protocol == "tcp":  # also a port whose connections have just ended: TIME_WAIT in tcp(7)
+                if mapping.protocol == "tcp":  # allow ports whose connections have just ended: TIME_WAIT, tcp(7)
                     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 held.bind((mapping.address, mapping.host))
             found[replace(mapping, host=held.getsockname()[1])] = held
@@ -71,9 +71,9 @@ def reserved(wanted: list[PortMapping]) -> Iterator[dict[PortMapping, socket.soc
 
 
 def keep(found: dict[PortMapping, socket.socket]) -> None:
-    """Let no other program have the ports: SO_REUSEADDR lets sockets share one, unless one of them listens.
+    """Keep the ports from other programs. With SO_REUSEADDR sockets can share a port, unless one of them listens.
 
-    Not before the ports lead to the container: nobody is accepted here, and who connected would wait for ever.
+    Call this when the ports lead to the container, not before: nobody accepts here, so a client would wait for ever.
     """
     for mapping, held in found.items():
         if mapping.protocol == "tcp":
@@ -91,7 +91,7 @@ def refusal_explained(mapping: PortMapping) -> Iterator[None]:
 
 
 def refused(mapping: PortMapping, error: OSError) -> str:
-    """Why a port is not to be had: who has it."""
+    """Return why a port is not available: who has it."""
     place = f"port {mapping.host}/{mapping.protocol} of {mapping.address}"
     for network in model.every():
         for endpoint in network.endpoints.values():
@@ -103,7 +103,7 @@ def refused(mapping: PortMapping, error: OSError) -> str:
 
 
 def holder(mapping: PortMapping) -> str:
-    """Which program has a port: its socket's inode is in /proc/net/tcp, a link to it in /proc/PID/fd. proc(5)."""
+    """Return who has a port: its socket's inode is in /proc/net/tcp and, as a link, in /proc/PID/fd. proc(5)."""
     inodes = set()
     for table in (mapping.protocol, f"{mapping.protocol}6"):
         with suppress(OSError):

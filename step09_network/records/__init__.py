@@ -1,11 +1,11 @@
-"""Containers on record: what `ps` shows is read from files, as in the book, and no daemon has to be asked.
+"""Containers on record. `ps` reads what it shows from files, as in the book: no daemon is needed.
 
-    containers/<id>/   config.json    what was asked for; never changes
+    containers/<id>/   config.json    what `run` was asked for; never changes
                        state.json     its PID, when it began, when and how it ended (record.py)
                        log            what it has written (monitor.py, log.py)
                        upper …        its layer (overlay.py)
 
-(The layers of steps 4 to 6 lie in `layers`, since those steps remove what nobody holds there.)
+(The layers of steps 4 to 6 are in `layers`, as these steps remove there what no process holds.)
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from .record import Record, load, repair
 
 
 def everything() -> list[Record]:
-    """All records, each put right. A damaged one is told of, and left out."""
+    """Return all records, and repair them where needed. A damaged record is reported and left out."""
     found = []
     for directory in store.folder("containers").iterdir():
         try:
@@ -33,32 +33,32 @@ def everything() -> list[Record]:
 
 
 def listing(every: bool) -> list[Record]:
-    """The running containers, or `every` one, the newest first."""
+    """Return the running containers, or `every` container, the newest first."""
     chosen = [record for record in everything() if every or record.running]
     return sorted(chosen, key=lambda record: float(record.config["created"]), reverse=True)
 
 
 def using(thing: str) -> list[str]:
-    """The names of the containers, running or not, that use an image or a volume: "image:ID", "volume:NAME"."""
+    """Return the names of the containers, running or not, that use a thing: "image:ID" or "volume:NAME"."""
     return sorted(record.name for record in everything() if thing in record.config["uses"])
 
 
 def find(reference: str) -> Path:
-    """The directory of the container given by its name, its id or the beginning of its id.
+    """Return a container's directory, given its name, its id or the beginning of its id.
 
     Raises ContainerError if there is none.
     """
     ids = {record.name: record.id for record in everything()}
     if reference and (found := ids.get(reference) or store.only_one(reference, [*ids.values()], "containers")):
         return store.folder("containers") / found
-    import difflib  # not at the top: a start does not need it
+    import difflib  # here and not above: few commands need it
 
     there = (difflib.get_close_matches(reference, ids) or sorted(ids))[:10]
     raise NotFoundError(f"{reference!r}: no such container; there are: {', '.join(there) or 'none'}")
 
 
 def get(reference: str) -> Record:
-    """The record of the container so given."""
+    """Return a container's record, given its name or id as for `find`."""
     try:
         return load(find(reference))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""A new record, and its name: given by the user, or drawn."""
+"""Make a new record. The user gives its name, or we choose one at random."""
 
 import os
 import random
@@ -28,9 +28,9 @@ NOUNS = """
 
 @contextmanager
 def recorded(config: Config, image: str) -> Iterator[Path]:
-    """Put a container on record, and hold the record's directory locked as long as we live.
+    """Make a container's record, and hold the lock of its directory as long as we live.
 
-    At the end the record stays, unless the command never ran, or --rm was given.
+    The record stays at the end, unless the command never ran or --rm was given.
     """
     directory = store.folder("containers") / config.id
     with linux.locked(directory.parent):  # one at a time, so that no name is given twice
@@ -51,15 +51,15 @@ def recorded(config: Config, image: str) -> Iterator[Path]:
 
 
 def check_name(name: str) -> str:
-    """A name as Docker takes it. Raises ContainerError if it is none."""
+    """Return `name` if Docker allows it as a container's name. Raises ContainerError if not."""
     if not NAME.fullmatch(name):
-        raise ContainerError(f"--name {name!r}: two or more letters, digits, _ . or -, the first a letter or digit")
+        raise ContainerError(f"--name {name!r}: use two or more letters, digits, _ . -; begin with a letter or digit")
     return name
 
 
 def choose_name(wanted: str, taken: dict[str, str]) -> str:
-    """The `wanted` name, or two words if none is. `taken` says who has which. Raises ContainerError if it is taken."""
+    """Return the `wanted` name, or two words if it is "". Raises ContainerError if it is in `taken` (name: id)."""
     if wanted in taken:
-        raise ContainerError(f"--name {wanted}: {taken[wanted]} has it: rm that, or take another name")
+        raise ContainerError(f"--name {wanted}: container {taken[wanted]} has it: rm that, or take another name")
     name = wanted or f"{random.choice(ADJECTIVES)}_{random.choice(NOUNS)}"
     return f"{name}_{os.urandom(3).hex()}" if name in taken else name

@@ -1,8 +1,8 @@
-"""One record: `containers/<id>/`, what is in it, and how it comes to its end.
+"""One record, `containers/<id>/`: what is in it, and how it is closed, repaired and removed.
 
-The process that stays with a container, its monitor, holds a lock on this directory. The kernel releases the lock when
-that process dies, however it dies. So a record that is not closed, and that nobody holds, belongs to a container whose
-monitor was killed. Whoever finds such a record puts it right.
+The process that stays with a container, its monitor, holds the lock of this directory. The kernel releases the lock
+when the monitor dies, for whatever reason. So if a record is not closed and nobody holds its lock, the monitor was
+killed. The next command that finds such a record repairs it.
 """
 
 import json
@@ -20,7 +20,7 @@ from ..lib.errors import ContainerError
 from . import process
 
 SIZE = 4096  # bytes of state.json, always: one page, which write(2) writes whole or not at all
-LOST = 255  # the exit code when nobody learned it, as in Docker
+LOST = 255  # the exit code if nobody knows it, as in Docker
 KILLED = 128 + signal.SIGKILL
 
 
@@ -44,19 +44,19 @@ class Record:
 
     @property
     def status(self) -> str:
-        """In one word, as Docker says it."""
+        """One of Docker's words: created, running or exited."""
         if "exit_code" in self.state:
             return "exited"
         return "running" if "started" in self.state else "created"
 
     @property
     def running(self) -> bool:
-        """Whether it has begun and, as far as is known, not ended."""
+        """Whether the container has started and, as far as we know, not ended."""
         return self.status == "running"
 
 
 def load(directory: Path) -> Record:
-    """The record in this directory. Raises FileNotFoundError if it is gone."""
+    """Read the record in this directory. Raises FileNotFoundError if it is gone."""
     config = store.read_json(directory / "config.json")
     if not config:
         raise FileNotFoundError(f"{directory}: no such container any more")
@@ -64,7 +64,7 @@ def load(directory: Path) -> Record:
 
 
 def read_state(directory: Path) -> dict[str, Any]:
-    """What state.json says. Whoever reads it while it is written may see half of it, and so reads it again."""
+    """Read state.json. If it is being written, we may see only a part of the new text: then read it again."""
     file = directory / "state.json"
     while True:
         text = file.read_text()
@@ -77,9 +77,9 @@ def read_state(directory: Path) -> dict[str, Any]:
 
 
 def note(directory: Path, **facts: Any) -> None:
-    """Add to what is known of a container.
+    """Add facts to a container's state.json.
 
-    It is written in place: a full disk, perhaps filled by this container, has no room for a second file.
+    The file is written in place. A full disk, perhaps filled by this container, has no space for a second file.
     """
     text = json.dumps(read_state(directory) | facts).ljust(SIZE)
     with open(directory / "state.json", "r+b", buffering=0) as file:
@@ -87,14 +87,14 @@ def note(directory: Path, **facts: Any) -> None:
 
 
 def finish(directory: Path, code: int) -> None:
-    """What remains to be done when the container has ended with this exit code. The caller holds its lock."""
+    """Record that the container has ended with this exit code, and clean up. The caller holds its lock."""
     note(directory, exit_code=code, finished=time.time())
     tidy(directory)
 
 
 def tidy(directory: Path) -> None:
-    """Remove what a dead container still has, and close its record."""
-    from ..network import release  # here and not above: it needs volumes.py, which needs us
+    """Remove what is left of a dead container, and close its record."""
+    from ..network import release  # here and not above: it imports volumes.py, which imports us
 
     release(directory.name)
     cgroups.remove_all(directory.name)
@@ -102,7 +102,7 @@ def tidy(directory: Path) -> None:
 
 
 def close(directory: Path) -> None:
-    """Make the last entry in a record. The record is removed if the command never ran, or --rm was given."""
+    """Write the last entry of a record. Remove the record if the command never ran or --rm was given."""
     record = load(directory)
     if record.running:  # the runtime failed, and killed it; or its monitor was killed
         code = KILLED if record.state["boot"] == process.boot_id() else LOST
@@ -114,18 +114,18 @@ def close(directory: Path) -> None:
 
 
 def discard(directory: Path) -> None:
-    """Remove a container's record and layer: out of sight in one step, and then file by file."""
+    """Remove a container's record and layer. Move the directory away in one step, then remove its files."""
     with suppress(FileNotFoundError), linux.locked(directory / "upper"):
-        pass  # `commit` does not read it any more
+        pass  # wait until `commit` has read it
     with store.owned("tmp", os.urandom(6).hex()) as work:
         linux.rename(directory, work / directory.name)
 
 
 def repair(directory: Path) -> None:
-    """Put a record right if its monitor was killed: the container must be dead, and the record must say so."""
-    with suppress(BlockingIOError, FileNotFoundError), linux.locked(directory, wait=False):  # held, or gone
+    """Repair the record if its monitor was killed: kill the container, and record its end."""
+    with suppress(BlockingIOError, FileNotFoundError), linux.locked(directory, wait=False):  # held, or removed
         record = load(directory)
         if "closed" not in record.state:
-            # It may have outlived its monitor: to a command that changes its user the kernel sends no PR_SET_PDEATHSIG.
+            # It may still run: the kernel forgets PR_SET_PDEATHSIG when a command changes its user.
             process.send(record.state, signal.SIGKILL, patience=10)
             tidy(directory)

@@ -1,4 +1,4 @@
-"""What containers use at the moment, read from their cgroups: `stats`."""
+"""Read from cgroups what containers use at the moment: `stats`."""
 
 import os
 import time
@@ -12,17 +12,17 @@ from .record import Record
 
 @dataclass(frozen=True)
 class Sample:
-    """One look at one container; None where no controller counts it."""
+    """What one container uses at one moment. None: no controller counts it."""
 
     when: float  # seconds, of a clock that only goes forward
-    cpu: float | None  # seconds of processor time since it began
+    cpu: float | None  # seconds of processor time since the container began
     memory: int | None  # bytes
-    limit: int  # bytes: its own, or all that the machine has
+    limit: int  # bytes: the container's limit, or all memory of the machine
     pids: int | None
 
 
 def take(record: Record) -> Sample:
-    """Look once."""
+    """Read what a container uses now."""
     directories = cgroups.Cgroup(record.id, cgroups.find_trees()).directories
     memory = number(directories, "memory.current", "memory.usage_in_bytes")
     nanoseconds = number(directories, "cpuacct.usage")
@@ -34,7 +34,7 @@ def take(record: Record) -> Sample:
 
 
 def number(directories: list[Path], *files: str, key: str = "") -> int | None:
-    """The number in the first of these files that there is, behind `key` where the file has several."""
+    """Return the number in the first of these files that exists. In a file with several, it stands after `key`."""
     for file in (directory / name for name in files for directory in directories):
         for words in map(str.split, linux.read_file(file).splitlines()):
             if len(words) == 1 or words[0] == key:
@@ -43,7 +43,7 @@ def number(directories: list[Path], *files: str, key: str = "") -> int | None:
 
 
 def cpu_percent(before: Sample | None, after: Sample) -> float | None:
-    """How much of one processor was used between two looks: 200 is two of them. Docker counts likewise."""
-    if before is None or before.cpu is None or after.cpu is None or after.when <= before.when:
+    """Return how many percent of one processor were used between two samples. As in Docker, 200 means two of them."""
+    if before is None or before.cpu is None or after.cpu is None:
         return None
     return 100 * (after.cpu - before.cpu) / (after.when - before.when)

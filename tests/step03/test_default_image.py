@@ -104,6 +104,17 @@ def test_without_even_a_shell(bare: Runtime, tmp_path: Path) -> None:
     assert left(tmp_path / "state") == []
 
 
+@pytest.mark.as_root("only root can mount a small disk")
+def test_on_a_full_disk(bare: Runtime) -> None:
+    """The line names the store, which is full, and not the busybox that does not fit in."""
+    store = bare.environment["MYDOCKER_ROOT"]
+    script = f'mkdir -p {store}; mount -t tmpfs -o size=64k small {store}; "$@"; code=$?; ls {store}/*; exit $code'
+    result = bare.run("true", under=("unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"))
+    said = bare.refusal(result)
+    assert said.startswith(store) and "No space left on device" in said
+    assert {line.rpartition("/")[2] for line in result.text.split()} <= {"images:", "tmp:"}, "nothing is left"
+
+
 def test_20_at_once_make_it_once(bare: Runtime) -> None:
     started = [bare.start("echo", "hi") for _ in range(20)]
     results = [each.end() for each in started]

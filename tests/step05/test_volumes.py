@@ -527,9 +527,14 @@ def test_the_filling_of_a_volume_fails_at_any_call(runtime: Runtime, tmp_path: P
 
 
 def test_a_read_only_volume_at_etc(runtime: Runtime, source: Path, fresh: Fresh) -> None:
-    """The names that the runtime gives a container find no place there, and that is no failure."""
+    """The names that the runtime gives a container find no place there, and that is no failure; or they find files."""
     word = fresh.word()
     (source / "file").write_text(word)
     if not runtime.podman:  # which fails
         assert runtime.output("cat", "/etc/file", options=volumes(f"{source}:/etc:ro")) == word
     assert contents(source) == {"file": word}
+    for name in ("hosts", "hostname", "resolv.conf"):
+        (source / name).write_text("of the host")
+    hosts = runtime.output("cat", "/etc/hosts", options=volumes(f"{source}:/etc:ro"))
+    assert "localhost" in hosts and "of the host" not in hosts
+    assert (source / "hosts").read_text() == "of the host"

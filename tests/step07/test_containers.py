@@ -1,16 +1,19 @@
 """What is done with containers once they are on record: stop, kill, rm, wait; one or several."""
 
+import fcntl
+import os
 import re
+import shutil
 import signal
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.support import host
+from tests.support import host, strace
 from tests.support.fresh import Fresh
 from tests.support.layers import docker, loaded, tarred
-from tests.support.runtime import Runtime
+from tests.support.runtime import Missing, Runtime
 from tests.support.store import shell
 
 PATIENT = ("sh", "-c", "trap 'echo asked; exit 5' TERM; echo ready; while :; do sleep 0.05; done")
@@ -78,6 +81,7 @@ def test_a_stop_signal_that_is_none(runtime: Runtime, tmp_path: Path, word: obje
     if word:
         assert str(word) in own.refusal(result, 1)
         own.says("kill", "-s", "TERM", container)
+        own.says("wait", container)
     assert ended(own, container) == 5
 
 
@@ -116,19 +120,36 @@ def arrived(runtime: Runtime, container: str, name: str) -> None:
 
 @pytest.mark.long
 @pytest.mark.ours_alone("how ours notes an end")
-@pytest.mark.parametrize("command", ["stop", "kill", "wait", "rm"])
-def test_between_the_end_and_its_record(runtime: Runtime, command: str) -> None:
+@pytest.mark.parametrize("command", ["stop", "kill", "kill -s TERM", "wait", "rm"])
+@pytest.mark.parametrize("then", ["goes on", "is killed"])
+def test_between_the_end_and_its_record(runtime: Runtime, command: str, then: str) -> None:
     """PID 1 is dead, and its monitor (which stands still here) has not noted it: who asks now waits for the truth."""
     container = runtime.detach("sleep", "60")
     monitor = monitor_of(container)
     monitor.signal(signal.SIGSTOP)
-    host.init().signal(signal.SIGKILL)
-    asking = runtime.popen([*runtime.command, command, container])
+    if command != "kill":
+        host.init().signal(signal.SIGKILL)
+    asking = runtime.popen([*runtime.command, *command.split(), container])
     time.sleep(0.5)
     assert asking.running()
-    monitor.signal(signal.SIGCONT)
+    monitor.signal(signal.SIGCONT if then == "goes on" else signal.SIGKILL)
     result = asking.end()
     assert (result.code, result.text) == (0, "137" if command == "wait" else container), result.err
+    assert container not in " ".join(host.cgroups())
+
+
+@pytest.mark.long
+@pytest.mark.ours_alone("how ours notes an end")
+@pytest.mark.parametrize("command", ["stop", "kill", "rm -f"])
+def test_a_record_that_is_gone_before_its_end_is_seen(runtime: Runtime, command: str) -> None:
+    """That of a container with --rm, when the command that ends it has to wait for a processor."""
+    if not (strace := shutil.which("strace")):
+        pytest.skip("strace is not installed")
+    container = runtime.detach(*PATIENT, options=["--rm"])
+    ready(runtime, container)
+    slow = [strace, "-f", "-qq", "-o", "/dev/null", "-e", "inject=pidfd_send_signal:delay_exit=1500000"]
+    result = runtime.popen([*runtime.command, *command.split(), container], under=slow).end()
+    assert (result.code, result.text) == (0, container), result.err
 
 
 def monitor_of(container: str) -> host.Process:
@@ -180,6 +201,21 @@ def test_rm(runtime: Runtime, fresh: Fresh) -> None:
     assert not host.contained()
 
 
+@pytest.mark.ours_alone("strace cannot follow what Podman starts through conmon")
+def test_rm_f_of_one_that_hangs_while_it_is_set_up(runtime: Runtime, fresh: Fresh) -> None:
+    """As on a disk of the network that does not answer."""
+    name = fresh.word()
+    try:
+        under = [strace.program(), "-f", "-qq", "-o", "/dev/null", "-e", "inject=pivot_root:signal=STOP"]
+    except Missing as missing:
+        pytest.skip(str(missing))
+    started = runtime.start("true", options=["--name", name], under=under)
+    host.wait_until(lambda: name in runtime.says("ps", "-a"), "it is on record")
+    assert runtime.says("rm", "-f", name) == name
+    assert name not in runtime.says("ps", "-a")
+    assert started.end().code == 137
+
+
 def test_rm_f_of_what_is_not_there(runtime: Runtime) -> None:
     """A script that cleans up does not know what there is: with -f that is no failure."""
     ended = runtime.detach("true")
@@ -203,6 +239,18 @@ def test_rm_leaves_nothing(runtime: Runtime) -> None:
     runtime.says("rm", container)
     for folder in ("containers", "tmp"):
         assert not [*(store / folder).iterdir()], folder
+
+
+@pytest.mark.long
+@pytest.mark.ours_alone("how ours keeps a record")
+def test_ten_remove_the_same(runtime: Runtime) -> None:
+    """To who comes too late, that is no failure: the container is gone, as all of them want."""
+    for command in (["sleep", "60"], ["true"]):
+        container = runtime.detach(*command)
+        removing = [runtime.popen([*runtime.command, "rm", "-f", container]) for _ in range(10)]
+        results = [each.end() for each in removing]
+        assert [each.code for each in results] == [0] * 10, [each.err for each in results]
+        assert runtime.says("ps", "-aq") == ""
 
 
 @pytest.mark.ours_alone("Podman is stopped by the first word that it does not know")
@@ -258,3 +306,18 @@ def test_wait(runtime: Runtime) -> None:
 
 def waits_for_a_lock(pid: int) -> bool:
     return re.search(rf"-> FLOCK +ADVISORY +WRITE +{pid} ", Path("/proc/locks").read_text()) is not None
+
+
+@pytest.mark.ours_alone("how ours keeps a record")
+def test_nobody_waits_for_the_lock_of_one_that_has_ended(runtime: Runtime, tmp_path: Path) -> None:
+    """A commit of it holds that for long: `wait` knows the exit code already. Nor may `ps` keep a commit out."""
+    container = runtime.detach("sh", "-c", "exit 3")
+    runtime.says("wait", container)
+    directory = os.open(Path(runtime.environment["MYDOCKER_ROOT"], "containers", container), os.O_RDONLY)
+    fcntl.flock(directory, fcntl.LOCK_SH)
+    assert runtime.says("wait", container) == "3"
+    os.close(directory)
+    if strace := shutil.which("strace"):
+        trace = tmp_path / "state/trace"
+        runtime.popen([*runtime.command, "ps", "-a"], under=[strace, "-fe", "flock", "-o", str(trace)]).end()
+        assert "exited with 0" in trace.read_text() and "flock(" not in trace.read_text()

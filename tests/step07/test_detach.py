@@ -174,6 +174,10 @@ def test_it_costs_little(runtime: Runtime) -> None:
         share = re.search(r"^Pss: +(\d+) kB", Path(f"/proc/{monitor.pid}/smaps_rollup").read_text(), re.MULTILINE)
         assert share and int(share[1]) < 8192
     assert os.readlink(f"/proc/{monitor.pid}/cwd") == "/"
+    assert open_files(monitor.pid).count("pipe:") == 2, "its ends, and not the container's"
+    blocked = re.search(r"SigBlk:\s*(\w+)", Path(f"/proc/{monitor.pid}/status").read_text())
+    assert blocked and int(blocked[1], 16) == 0, "it can be ended"
+    assert os.getsid(monitor.pid) == monitor.pid, "out of reach of its caller's terminal"
 
 
 def open_files(pid: int) -> str:
@@ -196,6 +200,25 @@ def test_names(runtime: Runtime, fresh: Fresh) -> None:
     runtime.says("rm", one)
     assert runtime.output("echo", word, options=["--name", name]) == word
     assert two.startswith(runtime.says("ps", "-aq"))
+
+
+@OURS
+def test_names_too_short_and_too_long(runtime: Runtime) -> None:
+    for name in ("x", "x" * 129):
+        assert "--name" in runtime.refusal(runtime.popen(runtime.words(["true"], ["--name", name])).end())
+    assert runtime.run("true", options=["--name", "x" * 128]).code == 0
+
+
+@OURS
+def test_all_drawn_names_are_taken(runtime: Runtime) -> None:
+    """Then one is drawn that nobody can have."""
+    script = f"""
+from {runtime.name}.records.new import ADJECTIVES, NOUNS, choose_name
+taken = {{f"{{adjective}}_{{noun}}": "id" for adjective in ADJECTIVES for noun in NOUNS}}
+print(choose_name("", taken), len(taken))
+"""
+    name, count = runtime.popen([runtime.command[0], "-c", script]).end().text.split()
+    assert re.fullmatch(r"[a-z]+_[a-z]+_[0-9a-f]{6}", name) and int(count) > 1000
 
 
 def test_a_record_stays_unless_rm_is_given(runtime: Runtime, fresh: Fresh) -> None:
@@ -236,6 +259,18 @@ def test_what_a_container_that_has_ended_still_uses(runtime: Runtime, fresh: Fre
     assert runtime.call("volume", "rm", "held").code != 0
     runtime.says("rm", container)
     runtime.says("volume", "rm", "held")
+
+
+@OURS
+def test_what_is_said_of_a_container_that_has_ended(runtime: Runtime) -> None:
+    """There is nothing to pause, and nothing to stop: also when the same is asked twice."""
+    container = runtime.detach("true", options=["-v", "held:/data"])
+    runtime.says("wait", container)
+    assert runtime.call("commit", "-q", container, "made-of-it").err == b""
+    runtime.says("rmi", "made-of-it")
+    for words in (["rmi", "test", "test"], ["volume", "rm", "held", "held"]):
+        refused = runtime.call(*words)
+        assert refused.code == 1 and refused.err.count(b"though not running") == 2, refused.err
 
 
 @pytest.mark.step(6, until=6)
@@ -310,6 +345,23 @@ def start_ticks(pid: int) -> int:
 
 
 @OURS
+def test_a_damaged_record(runtime: Runtime) -> None:
+    """One line says which; all other containers can be worked with."""
+    damaged, whole = runtime.detach("true"), runtime.detach("true", options=["--name", "whole"])
+    runtime.says("wait", damaged, whole)
+    for name in ("config.json", "state.json"):
+        file = store(runtime) / "containers" / damaged / name
+        before = file.read_text()
+        file.write_text(before[:40])
+        result = runtime.call("ps", "-aq")
+        assert (result.code, result.text) == (0, whole)
+        assert re.fullmatch(rf"{runtime.name}: {file} is damaged .*\n", result.err.decode())
+        assert runtime.call("wait", "whole").code == 0
+        file.write_text(before)
+    assert runtime.says("ps", "-aq").split() == [whole, damaged]
+
+
+@OURS
 @pytest.mark.parametrize("what", ["rebooted", "PID used again"])
 def test_a_number_that_means_somebody_else(runtime: Runtime, stranger: subprocess.Popen[bytes], what: str) -> None:
     """All of ours is dead, and the PID on record is that of a process of the caller's own: it is not touched."""
@@ -355,6 +407,20 @@ def test_a_start_that_is_killed_at_any_moment(runtime: Runtime) -> None:
             runtime.says("rm", "-f", "struck")
         nothing_kept(runtime)
     runtime.sweep()
+
+
+@OURS
+def test_a_monitor_that_is_killed_at_the_start(runtime: Runtime) -> None:
+    """The caller does not print an id as if all were well."""
+    started = runtime.popen(runtime.words(["sleep", "60"], ["-d"], keep=True))
+    own: list[host.Process] = []
+    while not own:
+        own = [process for process in host.descendants() if process.parent == started.pid]
+    own[0].signal(signal.SIGKILL)
+    result = started.end()
+    assert "killed" in runtime.refusal(result) and result.out == b""
+    runtime.sweep()
+    nothing_kept(runtime)
 
 
 def settled() -> bool:

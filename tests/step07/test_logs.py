@@ -3,6 +3,7 @@
 import fcntl
 import os
 import re
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -112,6 +113,15 @@ def test_to_somebody_who_does_not_block_and_reads_slowly(runtime: Runtime) -> No
     assert (started.end().code, read) == (0, 300000)
 
 
+@pytest.mark.as_root("others may not open a pipe of its")
+def test_somebody_outside_holds_its_pipe(runtime: Runtime) -> None:
+    """The container ends even so, and so does `run`."""
+    started = runtime.start("sh", "-c", "echo ready; read _; echo done", options=["-i"], stdin=subprocess.PIPE)
+    assert started.line() == "ready"
+    with open(f"/proc/{host.init().pid}/fd/1", "wb"):
+        assert started.end(b"\n").text == "done"
+
+
 @pytest.mark.ours_alone("what ours does when its reader is gone")
 def test_a_reader_that_has_seen_enough(runtime: Runtime) -> None:
     container = log(runtime, "seq", "100000")
@@ -154,8 +164,13 @@ def test_tail(runtime: Runtime, end: str, fresh: Fresh) -> None:
         assert whole.endswith(shown), number
     if not runtime.podman:
         assert runtime.call("logs", "--tail", "all", container).out.decode() == whole
-    runtime.refusal(runtime.call("logs", "--tail", "x", container))
+    for wrong in ("x", *([] if runtime.podman else ["9" * 5000])):
+        runtime.refusal(runtime.call("logs", f"--tail={wrong}", container))
     runtime.refusal(runtime.call("logs", "no-such"))
+
+
+def test_the_tail_of_nothing(runtime: Runtime) -> None:
+    assert runtime.says("logs", "--tail", "3", log(runtime, "true")) == ""
 
 
 @pytest.mark.ours_alone("where ours keeps its log")
@@ -177,7 +192,8 @@ def test_the_tail_of_a_large_log(runtime: Runtime) -> None:
 
 def test_timestamps(runtime: Runtime, fresh: Fresh) -> None:
     began, words = time.time(), (fresh.word(), fresh.word(), fresh.word())
-    container = log(runtime, "sh", "-c", "echo $0; sleep 1.1; echo $1; printf $2", *words)
+    last = "printf $2" if runtime.podman else "printf ${2%?}; sleep 0.2; printf ${2#${2%?}}"  # in parts: one line
+    container = log(runtime, "sh", "-c", f"echo $0; sleep 1.1; echo $1; {last}", *words)
     times, lines = zip(
         *(line.split(" ", 1) for line in runtime.says("logs", "-t", container).splitlines()), strict=True
     )
@@ -207,6 +223,19 @@ def test_follow(runtime: Runtime, fresh: Fresh) -> None:
     assert (result.code, result.text) == (0, two)
     ended = log(runtime, "echo", early)
     assert runtime.says("logs", "--follow", ended) == early
+
+
+@pytest.mark.ours_alone("Podman's would end for another reason")
+def test_follow_sees_what_is_written_at_the_end(runtime: Runtime) -> None:
+    """Though the reader has to wait for a processor between a look at the log and the question whether it is over."""
+    if not (strace := shutil.which("strace")):
+        pytest.skip("strace is not installed")
+    container = runtime.detach(*TALKS)
+    slow = [strace, "-f", "-qq", "-o", "/dev/null", "-e", "inject=flock:delay_enter=1500000"]
+    following = runtime.popen([*runtime.command, "logs", "-f", container], under=slow)
+    assert following.line() == "one"
+    runtime.says("stop", container)
+    assert following.end().text == "two"
 
 
 @pytest.mark.ours_alone("Podman's would end for another reason")

@@ -236,10 +236,23 @@ def test_it_ends_with_the_container_and_then_there_is_no_way_in(runtime: Runtime
 
 
 @OURS
+def test_in_the_moment_of_its_end(runtime: Runtime) -> None:
+    """PID 1 is dead, and its monitor (which stands still here) has not noted it."""
+    with background(runtime) as name:
+        init = host.init()
+        (monitor,) = (process for process in host.descendants() if process.pid == init.parent)
+        monitor.signal(signal.SIGSTOP)
+        init.signal(signal.SIGKILL)
+        assert "ended" in runtime.refusal(runtime.call("exec", name, "true"))
+        monitor.signal(signal.SIGCONT)
+
+
+@OURS
 def test_which_container(runtime: Runtime) -> None:
     with background(runtime) as one:
         assert one in runtime.refusal(runtime.call("exec", f"{one}x", "true"))
         assert "no such container" in runtime.refusal(runtime.call("exec", "", "true"))
+        assert "-w 'etc'" in runtime.refusal(runtime.call("exec", "-w", "etc", one, "true"))
         own = runtime.call("inspect", one)
         assert output(runtime, json.loads(own.out)[0]["Id"][:8], "echo", "hi") == "hi"
         identities = {}
@@ -350,6 +363,14 @@ def test_a_container_full_of_traps(runtime: Runtime) -> None:
         runtime.refusal(runtime.call("exec", "-t", name, "true"))
         output(runtime, name, "sh", "-c", "rm /dev/null /etc/passwd; ln -s /etc/passwd /etc; ln -s null /dev/null")
         runtime.refusal(runtime.call("exec", name, "true"))
+
+
+@OURS
+def test_a_script_that_is_its_own_interpreter(runtime: Runtime) -> None:
+    """The kernel follows some, and gives up."""
+    with background(runtime) as name:
+        output(runtime, name, "sh", "-c", "echo '#!/tmp/again' > /tmp/again; chmod +x /tmp/again")
+        assert "/tmp/again" in runtime.refusal(runtime.call("exec", name, "/tmp/again"), 126)
 
 
 @pytest.mark.ours_alone("another store")

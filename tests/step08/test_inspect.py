@@ -67,7 +67,9 @@ def test_stats(runtime: Runtime, fresh: Fresh) -> None:
         assert 0 < float(cells[busy][4].rstrip("%")) < 100
         assert (cells[busy][5], cells[idle][5]) == ("2", "1")
     assert len(runtime.says("stats", "--no-stream", idle).splitlines()) == 2
-    runtime.refusal(runtime.call("stats", "--no-stream", "no-such"), 1)
+    nothing = runtime.call("stats", "--no-stream", "no-such")
+    runtime.refusal(nothing, 1)
+    assert nothing.out.startswith(b"CONTAINER ID") and nothing.out.count(b"\n") == 1
 
 
 @pytest.mark.ours_alone("a table of ours")
@@ -97,6 +99,7 @@ def test_filters(runtime: Runtime, fresh: Fresh) -> None:
         ("name=web",): {"web-old", "web-new"},
         ("name=^web-new$",): {"web-new"},
         ("name=^old",): set(),
+        **({} if runtime.podman else {("name=^/web-new$",): {"web-new"}}),
         ("name=old$", "name=^data.*e$"): {"web-old", database},
         ("status=exited",): {"web-old"},
         ("status=exited", "status=running"): {"web-old", "web-new", database},
@@ -107,6 +110,8 @@ def test_filters(runtime: Runtime, fresh: Fresh) -> None:
         ("exited=0",): set(),
         (f"ancestor={f'localhost/{image}' if runtime.podman else image}",): {"web-old", "web-new", database},
         ("ancestor=other",): set(),
+        **({} if runtime.podman else {(f"ancestor={image}:latest",): {"web-old", "web-new", database}}),
+        (f"ancestor={described(runtime, first)['Image']}",): {"web-old", "web-new", database},
         ("volume=held",): {"web-old"},
         **({} if runtime.podman else {("volume=/data", "volume=/there"): {"web-old", "web-new"}}),
     }
@@ -115,7 +120,7 @@ def test_filters(runtime: Runtime, fresh: Fresh) -> None:
         assert {*rows(runtime, "-a", *words)} == names, filters
     assert {*rows(runtime, "--filter", "name=web")} == {"web-new"}
     assert {*rows(runtime, "--filter", "status=exited")} == {"web-old"}, "-a goes without saying"
-    for wrong in ("color=red", "status=tired", *([] if runtime.podman else ["name=("])):
+    for wrong in ("color=red", "status=tired", *([] if runtime.podman else ["name=(", "exited=x", "name"])):
         runtime.refusal(runtime.call("ps", "--filter", wrong))
     if not runtime.podman:
         assert [*rows(runtime, "-a")] == [database, "web-new", "web-old"], "the newest first"

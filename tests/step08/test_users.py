@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -122,6 +123,7 @@ def test_malformed_lines_do_not_matter_to_others(odd: Runtime) -> None:
     assert identity(odd, "last") == (1016, 1016, {1016, 60, 62, 64}, "/home/last")
     assert identity(odd, "last:many") == (1016, 60, {60}, "/home/last")
     assert identity(odd, "twice")[::3] == (1014, "/home/first")
+    assert odd.podman or identity(odd, "homeless")[::3] == (1013, "/")
     assert odd.output("id", "-u", options=["-u", "0"]) == "0"
 
 
@@ -129,7 +131,7 @@ def test_malformed_lines_do_not_matter_to_others(odd: Runtime) -> None:
 @OURS
 def test_malformed_lines_make_nobody(odd: Runtime) -> None:
     """Least of all root."""
-    for user in ("letters", "intruder", "trick", "", "+", "last:letters", "last:short"):
+    for user in ("letters", "short", "intruder", "trick", "", "+", "last:letters", "last:short"):
         result = odd.run("id", options=["-u", user])
         if user:
             assert user.rpartition(":")[2] in odd.refusal(result)
@@ -217,6 +219,18 @@ def test_files_of_the_caller_do_not_become_the_users(runtime: Runtime, tmp_path:
     assert (tmp_path / "out").read_text() == "hi\n"
     assert {(tmp_path / name).stat().st_uid for name in ("out", "err")} == {0}
     assert os.stat("/dev/null").st_uid == 0
+    with (tmp_path / "out").open() as typed:
+        started = runtime.popen(runtime.words(["cat"], ["-i", "-u", "alice"]), stdin=typed)
+        assert started.end().text == "hi"
+    assert (tmp_path / "out").stat().st_uid == 0
+
+
+@ROOTS
+def test_a_program_that_its_user_may_not_read(runtime: Runtime, tmp_path: Path) -> None:
+    """To execute it is enough, execve(2)."""
+    program = Path(shutil.which("busybox") or "/bin/busybox").read_bytes()
+    own = imported(runtime, tmp_path, [*shell(), file("opt/true", program, 0o711)])
+    assert own.run("/opt/true", options=["-u", "1000"]).code == 0
 
 
 @ROOTS

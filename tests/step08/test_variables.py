@@ -86,12 +86,14 @@ def test_the_path_of_the_option_counts(runtime: Runtime, fresh: Fresh) -> None:
 @pytest.mark.ours_alone("Podman words it differently")
 def test_what_is_none(runtime: Runtime, tmp_path: Path, fresh: Fresh) -> None:
     (tmp_path / "here" / "wrong").write_text("A B=1\n")
+    (tmp_path / "here" / "zero").write_text("A=1\0\n")
     missing = fresh.word()
-    wrong = (["-e", "=1"], ["-e", ""], ["--env-file", "wrong"], ["--env-file", missing], ["--env-file", "/"])
-    for options in wrong:
+    files = ["wrong", "zero", missing, "/"]
+    for options in (["-e", "=1"], ["-e", ""], *(["--env-file", file] for file in files)):
         said = runtime.refusal(runtime.run("true", options=options))
         assert "-e" in said and (options[1] != missing or missing in said)
-    (tmp_path / "here" / "wrong").unlink()
+    for name in ("wrong", "zero"):
+        (tmp_path / "here" / name).unlink()
 
 
 @pytest.mark.step(7, until=7)

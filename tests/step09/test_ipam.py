@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -114,6 +115,10 @@ def test_subnets_that_cannot_be(net: Net, fresh: Fresh) -> None:
     assert net.ok("network", "ls", "-q").count("\n") == 0
 
 
+def test_the_subnet_of_the_loopback(net: Net) -> None:
+    assert "overlaps with 127.0.0.0/8" in net.refused("network", "create", "lab", "--subnet", "127.9.0.0/16")
+
+
 def test_a_subnet_is_chosen_that_nobody_uses(net: Net, fresh: Fresh) -> None:
     """Not even one behind a router; but the two halves of a default route, as a VPN sets them, use nothing up."""
 
@@ -132,10 +137,19 @@ def test_a_subnet_is_chosen_that_nobody_uses(net: Net, fresh: Fresh) -> None:
     assert "--subnet" in net.refused("network", "create", "four")
 
 
-@pytest.mark.parametrize("how", ["name server", "connection", "gateway"])
+def test_what_looks_like_an_address_and_is_none(net: Net, tmp_path: Path) -> None:
+    """In files that are searched for addresses of hosts."""
+    (tmp_path / "hosts").write_text("127.0.0.1 localhost\n010.0.0.1 octal\n1.2.3.400 version\n172.16.1.1 router\n")
+    hide = f'mount --bind {tmp_path}/hosts /etc/hosts; exec "$@"'
+    assert net.call("network", "create", "lab", under=("unshare", "--mount", "sh", "-c", hide, "sh")).code == 0
+    assert json.loads(net.ok("network", "inspect", "lab"))[0]["IPAM"]["Config"][0]["Subnet"] == "172.17.0.0/16"
+
+
+@pytest.mark.parametrize("how", ["name server", "connection", "connection by IPv6", "gateway", "proxy"])
 def test_a_subnet_covers_nothing_that_the_host_needs(net: Net, tmp_path: Path, how: str) -> None:
     """Though only the default route leads there: its name server, who is connected with it, a router."""
     under: tuple[str, ...] = ()
+    env = {"https_proxy": "http://me@172.16.200.1:3128/"} if how == "proxy" else {}
     net.other.sh("ip addr add 172.16.200.1/32 dev eth0")
     with contextlib.ExitStack() as ends:
         if how == "name server":
@@ -148,28 +162,48 @@ def test_a_subnet_covers_nothing_that_the_host_needs(net: Net, tmp_path: Path, h
                 f'mount --bind {tmp_path}/resolv.conf /etc/resolv.conf; exec "$@"',
                 "sh",
             )
-        elif how == "connection":
+        elif how.startswith("connection"):
             ends.enter_context(net.other.listen(22))
-            ends.enter_context(net.host.connect("172.16.200.1", 22))
-        else:
+            ends.enter_context(net.host.connect("172.16.200.1" if how == "connection" else "::ffff:172.16.200.1", 22))
+        elif how == "gateway":
             net.host.sh("ip route add 198.51.100.0/24 via 172.16.200.1 dev world onlink")
-        assert net.call("network", "create", "lab", under=under).code == 0
+        assert net.call("network", "create", "lab", under=under, env=env).code == 0
     assert json.loads(net.ok("network", "inspect", "lab"))[0]["IPAM"]["Config"][0]["Subnet"] == "172.17.0.0/16"
 
 
-def test_leases_of_the_dead_are_swept(net: Net) -> None:
-    """Though no command has looked at the network since: the next to ask for an address does."""
-    net.ok("network", "create", "lab", "--subnet", "10.7.0.0/30")
+def struck(net: Net) -> Path:
+    """A container on `lab` whose runtime is killed by SIGKILL. Its record."""
     started = net.start("sh", "-c", "echo ready; sleep 1000", options=["--network", "lab"])
     assert started.line() == "ready"
-    assert "no address" in net.refused("run", "--rm", "--network", "lab", "test", "true")
+    (container,) = leases(net)["10.7.0.0/30"].values()
     started.kill()
     started.wait()
     host.wait_until(lambda: not host.contained(), "the container ends")
-    assert list(leases(net)) == ["10.7.0.0/30"]
+    return net.networks().parent / "containers" / container
+
+
+def test_leases_of_the_dead_are_swept(net: Net) -> None:
+    """Though no command has looked at the network since: the next to ask for an address does, and `network rm`."""
+    net.ok("network", "create", "lab", "--subnet", "10.7.0.0/30")
+    net.sleeping("aa", "--network", "lab")
+    assert "no address" in net.refused("run", "--rm", "--network", "lab", "test", "true")
+    net.ok("rm", "-f", "aa")
+    struck(net)
+    assert list(leases(net)["10.7.0.0/30"]) == ["10.7.0.2"]
     assert address(net) == "10.7.0.2/30"
     assert leases(net) == {"10.7.0.0/30": {}}
+    struck(net)
     net.ok("network", "rm", "lab")
+
+
+def test_leases_of_records_that_are_gone(net: Net) -> None:
+    """Somebody has removed the directory of a damaged record, as he was told to."""
+    net.ok("network", "create", "lab", "--subnet", "10.7.0.0/30")
+    shutil.rmtree(struck(net))
+    net.ok("network", "rm", "lab")
+    net.ok("network", "create", "lab", "--subnet", "10.7.0.0/30")
+    shutil.rmtree(struck(net))
+    assert address(net) == "10.7.0.2/30"
 
 
 @pytest.mark.timeout(300)

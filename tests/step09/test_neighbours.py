@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -116,27 +117,61 @@ def test_a_router_stays_one(net: Net, third: hostnet.Holder) -> None:
     assert net.host.sh("cat /proc/sys/net/ipv4/ip_forward") == "1\n"
 
 
+def test_a_router_since_the_last_reboot(net: Net, third: hostnet.Holder) -> None:
+    """Before that, forwarding was on because of us. Now somebody else has switched it on, and it stays his."""
+    net.call("network", "create", "one")
+    (bridge,) = (name for name in net.links() if name.startswith("br-"))
+    file = net.networks() / "forwarding.json"
+    assert len(json.loads(file.read_text())) == 1
+    file.write_text(json.dumps({"boot": "another"}))
+    net.host.sh(f"ip link delete {bridge}; nft flush ruleset")
+    assert net.output("true", options=["--network", "one"]) == ""
+    assert reaches(net.other, "198.51.100.2")
+    net.ok("network", "rm", "one")
+    assert reaches(net.other, "198.51.100.2") and net.rules() == ""
+
+
+def test_a_kernel_without_ipv6(net: Net) -> None:
+    hide = 'mount -t tmpfs none /proc/sys/net/ipv6; exec "$@"'
+    under = ("unshare", "--mount", "sh", "-c", hide, "sh")
+    assert net.call("run", "--rm", "test", "true", under=under).code == 0
+
+
 def test_clients_of_udp_reach_who_is_there_now(runtime: Runtime, tmp_path: Path) -> None:
     """Though their port, and with it what the kernel remembers of them, stays the same. Others are left alone."""
     with contextlib.ExitStack() as ends:
         net = ends.enter_context(hostnet.standing_in(runtime, tmp_path, python=True))
         net.call("network", "create", "lab")
         net.ok("network", "create", "bystander")
-        client = ends.enter_context(net.other.inside(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)))
-        client.bind((THERE, 5555))
-        client.settimeout(5)
-        for port in (5353, 5354):
-            client.sendto(b"nobody", (HERE, port))
+        clients = []
+        for asking, port, place in (
+            (net.other, 5355, (HERE, 5353)),
+            (net.other, 5356, (HERE, 5353)),
+            (net.host, 5357, ("127.0.0.9", 5353)),
+            (net.other, 5358, (HERE, 5359)),
+        ):
+            client = ends.enter_context(asking.inside(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)))
+            client.bind(("", port))
+            client.settimeout(5)
+            client.connect(place)
+            clients.append(client)
+        for client in clients:
+            with contextlib.suppress(ConnectionRefusedError):
+                client.send(b"nobody")
+                client.recv(100)
+        bystander = ends.enter_context(net.host.inside(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)))
+        bystander.sendto(b"nobody", (THERE, 5353))
         for ip in ("172.16.0.7", "172.16.0.8"):
-            options = ["--network", "lab", "--ip", ip, "-p", "5353:53/udp"]
+            options = ["--network", "lab", "--ip", ip, "-p", "5353:53/udp", "-p", f"{HERE}:5359:53/udp"]
             server = net.start("python3", "-I", "-S", "-c", SERVER, options=options)
             assert server.line() == "ready"
-            client.sendto(b"echo", (HERE, 5353))
-            assert client.recv(100).startswith(b"echo of "), ip
+            for client in clients:
+                client.send(b"echo")
+                assert client.recv(100).startswith(b"echo of "), (ip, client)
             server.kill()
             server.wait()
             host.wait_until(lambda: not host.contained(), "the container ends")
             assert net.ok("ps", "-q") == ""
         if Path("/proc/net/nf_conntrack").exists():  # a kernel may not show them
             flows = net.host.sh("cat /proc/net/nf_conntrack")
-            assert "dport=5354" in flows and "dport=5353" not in flows
+            assert f"dst={THERE}" in flows and not re.search("dst=(192.0.2.1|127.0.0.9) .*dport=53", flows)

@@ -3,9 +3,12 @@
 All of it happens on a host of the test's own: see hostnet.py.
 """
 
+import fcntl
 import json
+import os
 import re
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -104,7 +107,9 @@ def test_resolv_conf(net: Net, tmp_path: Path, text: str, real: str, expected: s
         result = net.call("run", "--rm", name, "cat", "/etc/resolv.conf", under=under)
         assert result.out.decode("latin-1") == expected
         assert (b"name server" in result.err) == (expected == ""), "nobody is left without a word"
-    assert net.call("run", "--rm", "--network", "none", "test", "cat", "/etc/resolv.conf", under=under).out == b""
+    for network, seen in (("none", ""), ("host", text)):
+        words = ["run", "--rm", "--network", network, "test", "cat", "/etc/resolv.conf"]
+        assert net.call(*words, under=under).out.decode("latin-1") == seen
 
 
 @pytest.mark.step(8, until=8)
@@ -118,6 +123,7 @@ def test_none_and_host(net: Net, fresh: Fresh) -> None:
     net.host.sh(f"ip addr add {address}/32 dev world")
     assert "eth0" not in net.output("ip", "-o", "link", options=["--network", "none"])
     assert address in net.output("ip", "-o", "addr", options=["--network", "host"])
+    assert net.output("cat", "/etc/hosts", options=["--network", "host"]) == Path("/etc/hosts").read_text().rstrip("\n")
     assert net.links() == set(), "neither needs a bridge"
     net.sleeping("hosted", "--network", "host")
     assert HERE in net.inside("hosted", "ip -o addr")
@@ -131,6 +137,35 @@ def test_none_and_host(net: Net, fresh: Fresh) -> None:
     assert len(net.ok("ps", "-aq").split()) == 1, "nothing was begun"
 
 
+def test_who_is_on_no_network_waits_for_nobody(net: Net) -> None:
+    """Neither at the start nor at the end, while another command changes networks."""
+    net.ok("network", "create", "lab")
+    held = os.open(net.networks(), os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    try:
+        assert net.output("echo", "hi", options=["--network", "none"]) == "hi"
+    finally:
+        os.close(held)
+
+
+def test_a_monitor_that_is_killed_before_there_is_a_network(net: Net) -> None:
+    """The command is not begun without one."""
+    net.ok("network", "create", "lab")
+    held = os.open(net.networks(), os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    words = [*net.runtime.command, "run", "-d", "--network", "lab", "test", "sleep", "1000"]
+    slow = [found, "-f", "-qq", "-o", "/dev/null"] if (found := shutil.which("strace")) else []  # and ends with all
+    started = net.runtime.popen(words, under=[*net.under, *slow])
+    host.wait_until(host.contained, "it is born")
+    parent = host.init().parent
+    waiting = rf"-> FLOCK +ADVISORY +WRITE +{parent} "
+    host.wait_until(lambda: re.search(waiting, Path("/proc/locks").read_text()), "it waits for its network")
+    next(one for one in host.descendants() if one.pid == parent).signal(signal.SIGKILL)
+    os.close(held)
+    assert "killed" in net.runtime.refusal(started.end())
+    host.wait_until(lambda: not host.contained(), "it ends too")
+
+
 def test_a_network_after_none(net: Net) -> None:
     """The container is taken off it at its end, although it was not begun there."""
     net.ok("network", "create", "lab")
@@ -140,6 +175,20 @@ def test_a_network_after_none(net: Net) -> None:
     assert started.end(b"\n").code == 0
     (lab,) = json.loads(net.ok("network", "inspect", "lab"))
     assert lab["Containers"] == {}
+
+
+def test_a_container_of_step_8(net: Net) -> None:
+    """Its record says nothing of networks; it can come to one, and leave it."""
+    container = net.sleeping("aa", "--network", "none")
+    record = net.networks().parent / "containers" / container / "config.json"
+    noted = json.loads(record.read_text())
+    record.write_text(json.dumps({key: noted[key] for key in noted if key not in ("networks", "ip", "ports")}))
+    net.ok("network", "create", "lab")
+    net.ok("network", "connect", "lab", "aa")
+    assert "172.16.0.2" in net.inside("aa", "ip -4 -o addr")
+    assert "aa" in net.ok("ps", "--filter", "network=lab") and addresses(net, "aa") == {"lab": "172.16.0.2"}
+    net.ok("network", "disconnect", "lab", "aa")
+    net.ok("rm", "-f", "aa")
 
 
 # ---- several containers, several networks ----------------------------------------------------------------------------
@@ -163,6 +212,19 @@ def test_names_come_and_go(net: Net, fresh: Fresh) -> None:
     assert "dd" not in net.inside("cc", "cat /etc/hosts").split(), "Docker's network `bridge` has no names"
 
 
+def test_our_lines_in_hosts(net: Net) -> None:
+    """No name is there twice; and who is on the network without names is not written to when somebody comes."""
+    net.ok("network", "create", "one")
+    for name in ("aa", "bb"):
+        net.sleeping(name, "--network", "one")
+    names = [line[1:-3] for line in lines(net.inside("aa", "cat /etc/hosts")) if "#" in line]
+    assert [len(each) for each in names] == [len({*each}) for each in names] == [2, 2]
+    net.sleeping("cc")
+    before = net.inside("cc", "stat -c %y /etc/hosts")
+    net.sleeping("dd")
+    assert net.inside("cc", "stat -c %y /etc/hosts") == before
+
+
 def test_lines_of_the_containers_own_in_hosts(net: Net, fresh: Fresh) -> None:
     """They stay, and what it has removed, when a neighbour comes and goes."""
     mine = fresh.word()
@@ -178,6 +240,26 @@ def test_lines_of_the_containers_own_in_hosts(net: Net, fresh: Fresh) -> None:
     assert "\tbb " in during and sorted([*lines(before), lines(during)[-1]]) == sorted(lines(during))
     net.ok("rm", "-f", "bb")
     assert sorted(lines(net.inside("aa", "cat /etc/hosts"))) == sorted(lines(before))
+
+
+def test_too_large_a_hosts_file(net: Net) -> None:
+    """A container may write there what it likes; the runtime does not read without end, and leaves it as it is."""
+    net.ok("network", "create", "one")
+    net.sleeping("aa", "--network", "one")
+    net.inside("aa", "head -c 2000000 /dev/zero >> /etc/hosts")
+    before = net.inside("aa", "md5sum /etc/hosts")
+    net.sleeping("bb", "--network", "one")
+    assert net.inside("aa", "md5sum /etc/hosts") == before
+    assert "\taa " in net.inside("bb", "cat /etc/hosts")
+
+
+def test_files_of_the_users_own_in_etc(net: Net, tmp_path: Path, fresh: Fresh) -> None:
+    """They go before ours; and ours can be read by every user, whatever the umask."""
+    own, word, on = tmp_path / "own", fresh.word(), ["--network", "bridge"]
+    own.write_text(word)
+    assert net.output("cat", "/etc/hosts", options=[*on, "-v", f"{own}:/etc/hosts"]) == word
+    script = "cat /etc/hosts /etc/hostname /etc/resolv.conf > /dev/null && echo read"
+    assert net.output("sh", "-c", script, options=[*on, "-u", "1000"], umask=0o077) == "read"
 
 
 def test_networks_do_not_reach_each_other(net: Net) -> None:
@@ -216,6 +298,7 @@ def test_on_several_networks(net: Net, fresh: Fresh) -> None:
     net.ok("network", "disconnect", "one", "both")
     assert way_out() == "172.17.0.1"
     assert addresses(net, "both") == {"two": ip}
+    assert "172.16.0.2" not in net.inside("both", "cat /etc/hosts").split()
     net.ok("network", "connect", "one", "both")
     assert way_out() == "172.16.0.1"
     assert {*re.findall(r"eth\d", net.inside("both", "ip -o addr"))} == {"eth0", "eth1"}
@@ -267,10 +350,11 @@ def test_ports_follow_their_container(net: Net) -> None:
         ("disconnect", "two", True),
         ("disconnect", "one", False),
         ("connect", "two", True),
+        ("connect", "one", True),
     ):
         net.ok("network", command, network, "aa")
         assert answers() == open_then, (command, network)
-    assert net.rules().count("dnat to") == 2
+    assert net.rules().count("dnat to") == net.rules().count("dnat to 172.17.0.2") == 2, "to eth0"
 
 
 def test_ordinary_users_may_ping_and_serve(runtime: Runtime, tmp_path: Path) -> None:
@@ -322,14 +406,17 @@ def test_networks_are_listed_shown_and_removed(net: Net, fresh: Fresh) -> None:
     id = net.ok("network", "create", name, "--subnet", f"{ten}.0/24", "--driver", "bridge")
     assert lines(net.ok("network", "ls"))[1:] == [[id, name, "bridge", f"{ten}.0/24"]]
     assert net.ok("network", "ls", "-q") == id
+    assert net.call("run", "--name", "bb", "--network", name, "test", "true").code == 0
+    assert "bb" in net.ok("ps", "-a", "--filter", f"network={name}"), "though it has ended"
     container = net.sleeping("aa", "--network", name)
     (shown,) = json.loads(net.ok("network", "inspect", name))
     assert shown["IPAM"]["Config"] == [{"Subnet": f"{ten}.0/24", "Gateway": f"{ten}.1"}]
     assert shown["Containers"][container]["IPv4Address"] == f"{ten}.2/24"
     assert shown["Containers"][container]["MacAddress"] in net.inside("aa", "ip link show eth0")
     result = net.call("network", "rm", "nonesuch", name)
-    assert result.code == 1 and b"nonesuch" in result.err and b"on it: aa" in result.err
+    assert result.code == 1 and all(part in result.err for part in (b"nonesuch", b"on it: aa"))
     net.ok("rm", "-f", "aa")
+    assert net.call("network", "rm", "").code == 1, "nor is that the beginning of all ids"
     assert net.ok("network", "rm", name) == name
     assert net.links() == set() and net.rules() == ""
 
@@ -355,6 +442,17 @@ def test_networks_that_cannot_be(net: Net) -> None:
         assert "network" in net.refused("network", "create", "--", name)
     assert "bridge" in net.refused("network", "create", "x", "--driver", "macvlan")
     assert net.ok("network", "ls", "-q").count("\n") == 0
+
+
+@pytest.mark.parametrize("place", ["/proc/sys", "/proc/sys/net/ipv4/ip_forward"])
+def test_a_network_that_cannot_be_finished(net: Net, place: str) -> None:
+    """What the kernel refuses at the end, as in a container of Docker's, is undone from the beginning."""
+    script = f'mount --bind {place} {place}; mount -o remount,bind,ro {place}; exec "$@"'
+    assert place in net.refused("network", "create", "lab", under=("unshare", "--mount", "sh", "-c", script, "sh"))
+    assert net.links() == set() and net.ok("network", "ls", "-q") == ""
+    assert net.call("network", "create", "lab").code == 0
+    net.ok("network", "rm", "lab")
+    assert net.rules() == ""
 
 
 def test_the_library_for_rules_is_missing(net: Net) -> None:
@@ -434,6 +532,29 @@ def test_the_runtime_is_killed_at_any_call(net: Net, tmp_path: Path) -> None:
         assert rules.count("masquerade") == 3 and rules.count(" drop\n") == 3, point
 
 
+@pytest.mark.long
+@pytest.mark.parametrize(("command", "call"), [("connect", "sendmsg"), ("disconnect", "sendto")])
+def test_a_change_that_is_killed(net: Net, command: str, call: str) -> None:
+    """What is shown of the ports is true as soon as somebody uses the network; and the end gives them back."""
+    try:
+        words = [strace.program(), "-f", "-qq", "-o", "/dev/null", "-e"]
+    except Missing as missing:
+        pytest.skip(str(missing))
+    net.ok("network", "create", "one")
+    for count in range(1, 5):
+        net.httpd("aa", "--network", "one", "-p", "8080:80")
+        if command == "connect":
+            net.ok("network", "disconnect", "one", "aa")
+        net.call("network", command, "one", "aa", under=[*words, f"inject={call}:signal=KILL:when={count}"])
+        assert net.output("true", options=["--network", "one"]) == ""
+        if command == "disconnect":
+            net.call("network", command, "one", "aa")  # once more: it is on record until all is done
+        answers = b"200 OK" in net.host.ask("127.0.0.1", 8080, b"GET /hostname HTTP/1.0\r\n\r\n", 0.5)
+        assert answers == ("8080" in net.ok("ps")), count
+        net.ok("rm", "-f", "aa")
+        assert "dnat to" not in net.rules(), count
+
+
 @pytest.mark.parametrize("broken", ["one", "two"])
 def test_what_cannot_be_undone_stops_nothing_else(net: Net, broken: str) -> None:
     """A container ends, and its endpoint on one network cannot be taken away. That on the other is."""
@@ -471,6 +592,12 @@ def test_somebody_flushes_all_rules_and_deletes_the_bridge(net: Net) -> None:
     assert net.output("true") == ""
     assert sorted(net.rules().split("table ")) == sorted(before.split("table "))
     assert b"200 OK" in net.host.ask("127.0.0.1", 8080, b"GET /hostname HTTP/1.0\r\n\r\n")
+    net.ok("rm", "-f", "aa")
+    net.host.sh(f"ip link set {bridge} down")
+    assert "0% packet loss" in net.output("ping", "-c", "1", "-w", "5", THERE)
+    net.host.sh("nft flush ruleset")
+    net.ok("network", "rm", "bridge")
+    assert net.host.sh("cat /proc/sys/net/ipv4/ip_forward") == "0\n"
 
 
 def test_two_stores_on_one_host(net: Net, tmp_path: Path) -> None:
@@ -500,6 +627,11 @@ table ip filter {
         return
     }
 }
+table ip6 filter {
+    chain FORWARD {
+        type filter hook forward priority 0; policy drop;
+    }
+}
 """
 
 
@@ -513,7 +645,8 @@ def test_where_docker_drops_what_is_forwarded(net: Net, tmp_path: Path) -> None:
     """Ours still works; two rules stand before the others as long as the network does, the others stay as they are."""
     before = load(net, tmp_path, DOCKERS)
     for _ in range(2):
-        assert "0% packet loss" in net.output("ping", "-c", "1", "-w", "5", THERE)
+        words = ["run", "--rm", "test", "ping", "-c", "1", "-w", "5", THERE]
+        assert "0% packet loss" in net.ok(*words), "and nothing is said, of IPv6 neither"
     assert net.rules().count('comment "mydocker br-') == 2
     kept = [line for line in net.rules().splitlines() if "mydocker br-" not in line]
     assert "\n".join(kept).startswith(before.rstrip()), "untouched, in their order"

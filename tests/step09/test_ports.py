@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import hostnet
+from tests.support import host, hostnet
 from tests.support.fresh import Fresh
 from tests.support.hostnet import HELLO, HERE, LOOPBACK, SERVER, THERE, Net
 from tests.support.runtime import Runtime
@@ -161,8 +161,14 @@ def test_a_port_of_a_server_that_has_just_stopped(net: Net) -> None:
 @OURS
 def test_a_port_that_is_taken(net: Net) -> None:
     """By another container, by any program, or twice in one command: told before the container begins."""
-    net.httpd("aa", "-p", "8080:80", "-p", "127.0.0.1:8082:80")
-    with net.host.listen(8081), net.host.listen(8081, socket.SOCK_DGRAM):
+    net.httpd("aa", "-p", "8080:80", "-p", "127.0.0.1:8082:80", "-p", "8080:80/udp")
+    started = net.start("sh", "-c", "echo ready; sleep 1000", options=["--network", "bridge", "-p", "8085:80"])
+    assert started.line() == "ready"
+    started.kill()
+    started.wait()
+    host.wait_until(lambda: len(host.contained()) == 1, "the container ends")
+    both = net.host.inside(lambda: socket.create_server(("::", 8086), family=socket.AF_INET6, dualstack_ipv6=True))
+    with net.host.listen(8081), net.host.listen(8081, socket.SOCK_DGRAM), net.host.listen(8085), both:
         me = f"process {os.getpid()}"
         for port, who in {
             "8080:80": "container aa",
@@ -171,12 +177,17 @@ def test_a_port_that_is_taken(net: Net) -> None:
             "8081:80": me,
             "127.0.0.1:8081:80": me,
             "8081:80/udp": me,
+            "8080:81/udp": "container aa",
+            "8085:80": me,
+            "8086:80": me,
             "192.0.2.77:8083:80": "assign",
         }.items():
             said = net.refused("run", "--name", "bb", "-p", port, "test", "true")
             assert port.split(":")[-2] in said and who in said, (port, said)
     assert "twice" in net.refused("run", "-p", "8084:80", "-p", "8084:81", "test", "true")
-    assert net.call("run", "--rm", "-p", "8080:80/udp", "-p", "8081:80", "-p", "8081:80/udp", "test", "true").code == 0
+    assert net.call("run", "--rm", "-p", "8082:80/udp", "-p", "8081:80", "-p", "8081:80/udp", "test", "true").code == 0
+    apart = ["-p", f"{LOOPBACK}:8084:80", "-p", f"{HERE}:8084:81"]
+    assert net.call("run", "--rm", *apart, "test", "true").code == 0, "one port of two addresses"
     assert len(net.ok("ps", "-aq").split()) == 1
     assert b"200 OK" in net.host.ask(LOOPBACK, 8080, HELLO)
 

@@ -1,4 +1,4 @@
-"""Containers that run in the background, and what is placed into them by `exec`."""
+"""Containers that run in the background, and processes that `exec` starts in them."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ WAITING = ("tail", "-f", "/dev/null")
 def background(
     runtime: Runtime, *command: Word, options: Sequence[Word] = (), name: str = "", **more: Any
 ) -> Iterator[str]:
-    """A container that runs in the background; its name. At the end it is removed."""
+    """Run a container in the background. Yields its name, and removes it at the end."""
     name = name or f"box-{os.urandom(4).hex()}"
     words = runtime.words(command or WAITING, ["-d", "--name", name, *options])
     started = runtime.popen([word for word in words if word != "--rm"], **more).end()
@@ -27,7 +27,7 @@ def background(
 
 
 def output(runtime: Runtime, name: str, *command: Word, options: Sequence[Word] = (), **more: Any) -> str:
-    """What a command prints that must succeed."""
+    """Return what a command prints. The command must succeed."""
     result = runtime.call("exec", *options, name, *command, **more)
     assert result.code == 0, f"exit code {result.code}: {result.err.decode(errors='replace')}"
     return result.text

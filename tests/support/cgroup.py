@@ -1,4 +1,4 @@
-"""Where a process is among the cgroups, as the host sees it: a tree for each controller (version 1), or one (2)."""
+"""Which cgroups a process is in, as the host sees it: one tree for each controller (version 1), or one tree (2)."""
 
 import subprocess
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ CONTROLLERS = ("cpu", "cpuset", "memory", "pids")
 
 @cache
 def trees() -> dict[str, Path]:
-    """Where each controller of version 1 is mounted; under the name "", where version 2 is."""
+    """Return where each controller of version 1 is mounted and, under the name "", where version 2 is mounted."""
     found: dict[str, Path] = {}
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         before, _, after = line.partition(" - ")
@@ -31,7 +31,7 @@ def version(controller: str = "memory") -> int:
 
 
 def directories(pid: int) -> dict[str, Path]:
-    """For each of our controllers, the directory that this process is in."""
+    """Return, for each of our controllers, the cgroup's directory that this process is in."""
     found: dict[str, Path] = {}
     for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
         _, names, path = line.split(":", 2)
@@ -40,7 +40,7 @@ def directories(pid: int) -> dict[str, Path]:
 
 
 class Held:
-    """A container that stays until it is told to end. Once it is `ready`, one can look at it."""
+    """A container that runs until it is told to end. It can be examined as soon as it is `ready`."""
 
     init: host.Process
     directories: dict[str, Path]
@@ -58,7 +58,7 @@ class Held:
         return self
 
     def read(self, one: str, two: str) -> str:
-        """A file of its cgroup: `one` is the file's name in version 1, `two` in version 2."""
+        """Return the text of a file of its cgroup: `one` is the file's name in version 1, `two` in version 2."""
         controller = one.partition(".")[0]
         return (self.directories[controller] / (one if version(controller) == 1 else two)).read_text().strip()
 
@@ -68,7 +68,7 @@ class Held:
 
 @contextmanager
 def held(runtime: Runtime, *options: Word, **more: Any) -> Iterator[Held]:
-    """One that ends well."""
+    """Start such a container, and check at the end that it exits with 0."""
     container = Held(runtime, *options, **more).ready()
     try:
         yield container
@@ -81,17 +81,17 @@ EVERY_LIMIT = "-m 64m --cpus 1 --cpu-shares 512 --cpuset-cpus 0 --pids-limit 50"
 
 
 def eat(megabytes: int) -> tuple[str, ...]:
-    """A program that takes so much memory at once, and gives it back."""
+    """Return a command that allocates so much memory at once, and frees it."""
     return ("dd", "if=/dev/zero", "of=/dev/null", f"bs={megabytes}M", "count=1")
 
 
 def complaints(runtime: Runtime, result: Result) -> list[str]:
-    """What the runtime itself said, among all that was written to standard error."""
+    """Return the lines on standard error that the runtime itself has written."""
     return [line for line in result.err.decode().splitlines() if line.startswith(f"{runtime.name}: ")]
 
 
 def assert_said_why(runtime: Runtime, result: Result) -> None:
-    """Podman leaves the user alone with 137; we tell what it was, in one line."""
+    """Check that the runtime explains the exit code 137 in one line. (Podman does not explain it.)"""
     if runtime.podman:
         (runtime.directory / "oom").unlink()  # its conmon writes this file wherever it was started
         return

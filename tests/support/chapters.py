@@ -1,25 +1,25 @@
-"""Chapters that cannot lie: the transcripts in a `README.md` are typed again and compared, the code in it must stand in
-that step's files.
+"""Check a chapter: the transcripts in a `README.md` are typed again and compared, and its code must be
+in the files of that step.
 
     python tests/support/chapters.py step03_rootfs_chroot/README.md             compare, and show what differs
     python tests/support/chapters.py --update step03_rootfs_chroot/README.md    write what really happened into the file
 
-`--update` keeps lines with `…` that are still true, and writes ids as `…`. What is done with a block depends on the
-first word after its ```:
+`--update` keeps lines with `…` that are still true, and writes ids as `…`. The first word after the ``` of a block says
+how it is checked:
 
 `console`   A line that begins with a prompt is typed: `$ ` or `# ` on the host (as root either way); `> ` goes on with
-            the line before. What follows up to the next prompt is what must appear, standard error included. `…` in a
-            line stands for anything, a line that is only `…` for any number of lines.
-            All blocks of a chapter are typed into one bash, in a copy of the repository, with `python` the one that has
-            our dependencies, and an empty /var/lib/mydocker. It sits at a terminal of 100 columns: what is shown is
-            what a reader sees. So `run -it` works: if it opens a shell, the next lines go to that one, and their prompt
-            must be its own: `/ # `, `~ # `, `root@box:/# ` … until `exit`. A line `^C` or `^D` presses that key.
+            the line before. The lines up to the next prompt must appear, standard error included. `…` in a line stands
+            for any text; a line that is only `…` stands for any number of lines.
+            All blocks of a chapter are typed into one bash, in a copy of the repository. `python` is one that has our
+            dependencies, and /var/lib/mydocker is empty. The bash has a terminal of 100 columns, as a reader has. So
+            `run -it` works: if it opens a shell, the next lines go to that shell, and must begin with its own prompt:
+            `/ # `, `~ # `, `root@box:/# ` … until `exit`. A line `^C` or `^D` presses that key.
     `console terminal=2`   typed into a second terminal, to look from the host at what runs in the first.
     `console cgroup=2`     only where the machine has this version of cgroups (1: also beside version 2).
-`python`    These lines stand in one of the step's files, one after another, perhaps further to the right.
-            A line `…` or `# …` leaves out any number of lines.
-    `python file=NAME`     a program of the reader's own: written to that file, to be run by a later console block.
-`diff`      Its lines with + and - stand, in this order, in what `make diff` shows; the others in the step.
+`python`    These lines are in one of the step's files, one after another, perhaps with more indentation.
+            A line `…` or `# …` stands for any number of lines.
+    `python file=NAME`     the reader's own program: it is written to that file, and a later console block runs it.
+`diff`      Its lines with + and - are in the output of `make diff`, in this order; the other lines are in the step.
 
 Others (`text`, `mermaid`, `sh` …) are free. Transcripts need root: a mount namespace hides the machine's own
 /var/lib/mydocker.
@@ -60,7 +60,7 @@ READY = "\x1e"  # bash's own prompt while it works for us: a character that no p
 
 @dataclass
 class Block:
-    """One ```-block: `lines` without the fences; `first` is the number of the line after the opening one, from 1."""
+    """One ```-block. `lines` are without the fences; `first` is the number of its first line in the file, from 1."""
 
     kind: str
     options: dict[str, str]
@@ -71,7 +71,7 @@ class Block:
 
 @dataclass
 class Entry:
-    """One command of a console block, or what precedes the first: `typed` with its continuations, `expected` after."""
+    """One command of a console block: `typed` is the command with its continuation lines, `expected` its output."""
 
     prompt: str
     typed: list[str]
@@ -112,14 +112,14 @@ def entries(block: Block) -> list[Entry]:
 
 
 def same(expected: str, got: str) -> bool:
-    """Whether a line is what was expected, `…` standing for anything."""
+    """Whether a line is as expected. `…` in `expected` stands for any text."""
     pattern = ".*".join(map(re.escape, expected.rstrip().split(ANYTHING)))
     return re.fullmatch(pattern, got.rstrip()) is not None
 
 
 def align(expected: list[str], got: list[str]) -> list[tuple[str, str]]:
-    """The shortest way from what was expected to what came: lines marked ` ` (as expected, and as they were written),
-    `-` (did not come), `+` (came unexpected) or `…` (came where anything may)."""
+    """Return the shortest difference: each line is marked ` ` (as expected; shown as the chapter writes it), `-` (did
+    not appear), `+` (appeared, but was not expected) or `…` (appeared where any text may)."""
     # cost[i][j]: how many lines differ between expected[i:] and got[j:]
     cost = [[0] * (len(got) + 1) for _ in range(len(expected) + 1)]
     for i in range(len(expected), -1, -1):
@@ -160,7 +160,7 @@ def align(expected: list[str], got: list[str]) -> list[tuple[str, str]]:
 
 
 def screen(data: str) -> str:
-    """What a terminal shows after it was sent this: lines written over are gone, colours too (console_codes(4))."""
+    """Return what a terminal shows after this output: without overwritten text and colours (console_codes(4))."""
     lines: list[list[str]] = [[]]
     row = column = 0
     for code in re.findall(r"\x1b\[[\d;?]*[A-Za-z]|\x1b[()].|\x1b[^\[]|[^\x1b]", data, re.DOTALL):
@@ -194,11 +194,11 @@ def screen(data: str) -> str:
 
 
 class Stuck(Exception):
-    """Why the chapter cannot go on."""
+    """The chapter cannot go on; the message says why."""
 
 
 class Terminal:
-    """A bash at a terminal. Its own prompt says that it is ready; that of a shell within is told by its looks."""
+    """A bash at a terminal. Its own prompt says that it is ready. For a shell inside it, we look for a usual prompt."""
 
     def __init__(self, command: list[str], directory: Path, environment: dict[str, str]) -> None:
         self.inner = ""  # the prompt of the shell within, "" while bash itself waits for a command
@@ -213,7 +213,7 @@ class Terminal:
         self.until_prompt()
 
     def type(self, lines: list[str], keys: list[str]) -> list[str]:
-        """Type a command, and press these keys while it runs. Returns what then appears."""
+        """Type a command, and press these keys while it runs. Returns the lines that appear."""
         within, data = self.inner, ""
         for number, line in enumerate(lines):
             if number and within:
@@ -234,7 +234,7 @@ class Terminal:
         return [line for line in shown if line not in KEYS]
 
     def until_prompt(self, looks: re.Pattern[str] = PROMPT) -> str:
-        """All that appears up to the next prompt."""
+        """Return all output up to the next prompt."""
         data, deadline = b"", time.monotonic() + PATIENCE
         while not data.endswith(READY.encode()):
             last = screen(data[-1000:].decode(errors="replace")).rpartition("\n")[2]
@@ -252,7 +252,7 @@ class Terminal:
         return data.decode(errors="replace")
 
     def close(self) -> None:
-        """Close the window: what runs in it is sent SIGHUP. A bash that does not heed it is killed."""
+        """Close the window: the programs in it get SIGHUP. A bash that does not end is killed."""
         os.close(self.master)
         try:
             self.bash.wait(5)
@@ -262,7 +262,7 @@ class Terminal:
 
 
 class Reader:
-    """Somebody who works through a chapter: a copy of the repository, an empty image store, one terminal or two."""
+    """A reader who works through a chapter, with a copy of the repository, an empty image store, 1 or 2 terminals."""
 
     # Our /var/lib/mydocker is empty and nobody else's; what is put there goes with the mount namespace. To make the
     # directory without making it on the host, /var/lib is first covered with a layer of memory.
@@ -317,7 +317,7 @@ class Reader:
 
 
 def transcript(block: Block, reader: Reader) -> list[tuple[str, str]]:
-    """Type a console block again. Returns how what came differs from what is written, as `align` does."""
+    """Type a console block again. Returns how its output differs from the written one, in the form of `align`."""
     terminal = reader.terminal(block.options.get("terminal", "1"))
     way: list[tuple[str, str]] = []
     for entry in entries(block):
@@ -335,13 +335,13 @@ def transcript(block: Block, reader: Reader) -> list[tuple[str, str]]:
 
 
 def machine_has(cgroup: str | None) -> bool:
-    """Whether a block that says `cgroup=1` or `cgroup=2`, or nothing of the kind, can be typed here."""
+    """Whether this machine has the cgroup version that a block asks for (`cgroup=1`, `cgroup=2`; None: any)."""
     kinds = {line.partition(" - ")[2].split()[0] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
     return cgroup is None or cgroup == ("1" if "cgroup" in kinds else "2")
 
 
 def code_missing(block: Block, step: Path) -> str:
-    """What of a python block does not stand in the step's files; empty if all does."""
+    """Return which part of a python block is not in the step's files, or "" if all of it is."""
     wanted = textwrap.dedent("\n".join(block.lines)).rstrip().split("\n")
     best, missing = 0, ""
     for file in sorted(step.rglob("*.py")):
@@ -357,7 +357,7 @@ def code_missing(block: Block, step: Path) -> str:
 
 
 def follow(wanted: list[str], source: list[str], start: int) -> int:
-    """How many lines of `wanted` are found from `source[start]` on."""
+    """Return how many lines of `wanted` are found from `source[start]` on."""
     indent = source[start][: len(source[start]) - len(source[start].lstrip())]
     at, skipping = start, False
     for number, line in enumerate(wanted):
@@ -373,7 +373,7 @@ def follow(wanted: list[str], source: list[str], start: int) -> int:
 
 
 def change_missing(block: Block, step: Path) -> str:
-    """What of a diff block is not in the change that this step is; empty if all is."""
+    """Return which part of a diff block is not in this step's change, or "" if all of it is."""
     number = int(step.name[4:6])
     chain = [sys.executable, str(REPOSITORY / "tools/chain.py"), "--root", str(step.parent), "diff", str(number)]
     real = iter(subprocess.run(chain, capture_output=True, text=True, check=True).stdout.splitlines())
@@ -393,7 +393,7 @@ def change_missing(block: Block, step: Path) -> str:
 
 
 def words(text: str) -> int:
-    """How many words a chapter's main text has: what is not in a block and does not fold."""
+    """Count the words of a chapter's main text: without blocks, and without parts that fold (<details>)."""
     main = re.sub(r"<details>.*?</details>", "", outside_blocks(text), flags=re.DOTALL)
     return sum(1 for word in main.split() if re.search(r"\w", word))
 
@@ -407,7 +407,7 @@ def outside_blocks(text: str) -> str:
 
 
 def defined(step: Path) -> set[tuple[str, str]]:
-    """Each function, method and class of a step: its file in there, and its name with those that it stands in."""
+    """Return each function, method and class of a step: its file, and its name after those of its outer scopes."""
 
     def within(node: ast.AST, outer: str) -> Iterator[str]:
         for child in ast.iter_child_nodes(node):
@@ -422,7 +422,7 @@ def defined(step: Path) -> set[tuple[str, str]]:
 
 
 def unnamed(chapter: Path) -> list[str]:
-    """What is new in this step and stands nowhere in its chapter: neither between backticks nor in a block of code."""
+    """Return what is new in this step, but not in its chapter, neither between backticks nor in a block of code."""
     step = chapter.parent
     before = step.parent.glob(f"step{int(step.name[4:6]) - 1:02}_*")  # none before the first
     new = defined(step).difference(*map(defined, before))
@@ -438,7 +438,7 @@ def unnamed(chapter: Path) -> list[str]:
 
 
 def code(chapter: Path) -> Iterator[str]:
-    """What is wrong with the chapter's quotations."""
+    """Yield what is wrong with the code that the chapter quotes."""
     for block in blocks(chapter.read_text()):
         missing = ""
         if block.kind == "python" and "file" not in block.options:
@@ -451,7 +451,7 @@ def code(chapter: Path) -> Iterator[str]:
 
 
 def transcripts(chapter: Path, *, repository: Path = REPOSITORY, update: bool = False) -> Iterator[str]:
-    """What is wrong with the chapter's transcripts. `update` puts the chapter right."""
+    """Yield what is wrong with the chapter's transcripts. With `update`, correct the chapter."""
     text = chapter.read_text()
     lines = text.splitlines()
     replaced: list[tuple[Block, list[str]]] = []

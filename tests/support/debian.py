@@ -1,4 +1,4 @@
-"""A small Debian, or what this machine is, made by mmdebstrap(1) from the packages that apt knows here."""
+"""Make a small system of this machine's distribution (Debian, Ubuntu) from apt's packages, with mmdebstrap(1)."""
 
 import re
 import shutil
@@ -10,7 +10,7 @@ from tests.support.runtime import Missing
 
 
 def make(archive: Path, *options: str) -> None:
-    """Write a tar archive of it: what every Debian has, and what mmdebstrap's `options` add."""
+    """Write its tar archive: the packages that every Debian has, and those that mmdebstrap's `options` add."""
     if not shutil.which("mmdebstrap"):
         raise Missing("mmdebstrap is not installed")
     lists = [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]

@@ -1,4 +1,4 @@
-"""What --explain owes, held against strace(1) of the same run: see step01/test_explain.py."""
+"""Compare the lines of --explain with strace(1) of the same run: see step01/test_explain.py."""
 
 import difflib
 import re
@@ -19,7 +19,7 @@ LINE = re.compile(r"\[(\w+)\] (.*)\n")
 
 
 def standard(call: strace.Call) -> tuple[str, str]:
-    """Name and arguments of a call. C libraries differ: mkdir(2) or mkdirat(2) with AT_FDCWD, and so on."""
+    """Return a call's name and arguments in one form: a C library may use mkdir(2), or mkdirat(2) with AT_FDCWD."""
     here = r"AT_FDCWD(?:<[^>]*>)?, "
     if call.name in ("mkdirat", "mknodat", "symlinkat", "renameat", "renameat2"):
         return call.name.partition("at")[0], re.sub(rf"{here}|, 0$", "", call.arguments)
@@ -32,7 +32,7 @@ def standard(call: strace.Call) -> tuple[str, str]:
 
 
 def told(call: strace.Call) -> str:
-    """What --explain has to say of this call."""
+    """Return the line that --explain must print for this call."""
     name, arguments = standard(call)
     if name == "write":
         return f"echo {written(call)} > {call.path}"
@@ -43,13 +43,13 @@ def told(call: strace.Call) -> str:
 
 
 def written(call: strace.Call) -> str:
-    """What a write(2) writes."""
+    """Return the text that a write(2) writes."""
     data = re.fullmatch(r'\d+(?:<.*?>)?, "(.*)", \d+', call.arguments)
     return data[1].encode().decode("unicode_escape") if data else ""
 
 
 def owed(call: strace.Call, store: str) -> bool:
-    """Whether --explain has to tell of this call."""
+    """Whether --explain must print a line for this call."""
     name, arguments = standard(call)
     match name:
         case "write":  # the kernel's files; not the store's, a channel, a terminal
@@ -69,7 +69,7 @@ def owed(call: strace.Call, store: str) -> bool:
 
 @dataclass(frozen=True)
 class Event:
-    """A line of --explain by `who`, or a call: then `who` is empty."""
+    """A line of --explain by the process `who`; or, if `who` is empty, a system call."""
 
     pid: int
     who: str
@@ -77,10 +77,10 @@ class Event:
 
 
 def events(trace: Path, store: str) -> list[Event]:
-    """The lines of --explain, and the calls that it owes a line or that have one, as strace saw them come.
+    """Return the lines of --explain, and the calls that must have a line or have one, in the order that strace saw.
 
-    Looked at are the runtime, and each child that it clones, until that executes the command; or until it locks itself
-    up to unpack an archive, thousands of calls of no interest.
+    These are the calls of the runtime, and of each child that it clones, until the child executes the command; or until
+    it calls chroot to unpack an archive, which makes thousands of calls without interest.
     """
     first, *calls = strace.calls(trace)
     lines = [(call, LINE.fullmatch(written(call)) if call.name == "write" else None) for call in calls]
@@ -104,7 +104,7 @@ def events(trace: Path, store: str) -> list[Event]:
 
 
 def disagreements(found: Sequence[Event]) -> Iterator[str]:
-    """Where --explain and strace disagree."""
+    """Yield where --explain and strace disagree."""
     calls = [f"{event.pid} {event.text}" for event in found if not event.who]
     lines = [f"{event.pid} {event.text}" for event in found if event.who]
     yield from difflib.unified_diff(calls, lines, "what strace saw", "what --explain told", lineterm="", n=1)
@@ -127,7 +127,7 @@ def store(runtime: Runtime) -> str:
 
 
 def explained(result: Result) -> list[str]:
-    """The lines of --explain on standard error. There must be no others."""
+    """Return the lines of --explain on standard error. There must be no other lines."""
     lines = result.err.decode().splitlines(keepends=True)
     assert all(map(LINE.fullmatch, lines)), result.err.decode()
     return lines

@@ -1,4 +1,4 @@
-"""How calls are made to fail, and what must be true whatever failed: see step01/test_faults.py."""
+"""Make system calls fail, and check what must be true whatever has failed: see step01/test_faults.py."""
 
 import os
 import random
@@ -42,7 +42,7 @@ ESSENTIAL = """
 
 
 def sample(points: list[strace.Point], size: int, seed: str) -> list[strace.Point]:
-    """At most `size`; rather one of each call on each file than two of one."""
+    """Choose at most `size` points, first one for each call on each file, then further ones."""
     if EVERY:
         return points
     shuffled = random.Random(seed).sample(points, len(points))
@@ -57,14 +57,14 @@ def can_fail(point: strace.Point) -> bool:
 
 
 def recorded(runtime: Runtime, trace: Path, words: Sequence[Word], **more: Any) -> list[strace.Point]:
-    """The moments of a clean run."""
+    """Return the moments of a run without a fault."""
     for under in ((), strace.recording(trace)):  # a first one, which leaves Python's compiled files in place
         assert runtime.popen(words, under=under, **more).end().code == 0
     return strace.points(trace)
 
 
 def failed_well(runtime: Runtime, result: Result, when: object) -> None:
-    """One line and a code of Docker's table."""
+    """Check that the runtime has failed with one line, and a code of Docker's table."""
     try:
         runtime.refusal(result, result.code if result.code in (126, 127) else 125)
     except AssertionError as wrong:
@@ -72,7 +72,7 @@ def failed_well(runtime: Runtime, result: Result, when: object) -> None:
 
 
 def all_is_well(runtime: Runtime) -> None:
-    """The next run works and sweeps up what a killed one could not; the fixture host_is_as_it_was sees to the rest."""
+    """Check that the next run works, and has swept what a killed one left. (host_is_as_it_was checks the rest.)"""
     assert runtime.output("echo", "well") == "well"
     if runtime.step >= 3:
         store_is_whole(runtime, Path(runtime.environment["MYDOCKER_ROOT"]))
@@ -81,7 +81,7 @@ def all_is_well(runtime: Runtime) -> None:
 
 
 def store_is_whole(runtime: Runtime, root: Path) -> None:
-    """After the next import nothing half-made is left; each image that is listed can be run."""
+    """Check that the next import leaves nothing half-made, and that each image of the list can be run."""
     if runtime.step < 6:  # which have no images but `busybox`
         return
     store = {"MYDOCKER_ROOT": str(root)}

@@ -1,4 +1,4 @@
-"""Values drawn anew for each test: what a runtime prints must come from what it did, not from what it knows."""
+"""Random values, new for each test: a runtime can print the right ones only if it has really done its work."""
 
 import random
 
@@ -14,7 +14,7 @@ class Fresh:
         self._given: set[str] = set()
 
     def word(self) -> str:
-        """Ten small letters, another word each time: a name for anything."""
+        """Return ten small letters, a new word each time: a name for anything."""
         while (word := self._syllables()) in self._given:
             pass
         self._given.add(word)
@@ -24,7 +24,7 @@ class Fresh:
         return "".join(self._dice.choice(CONSONANTS) + self._dice.choice(VOWELS) for _ in range(5))
 
     def number(self, low: int, high: int) -> int:
-        """A whole number from `low` to `high`, both included."""
+        """Return a random whole number from `low` to `high`, both included."""
         return self._dice.randint(low, high)
 
     def bytes(self, count: int) -> bytes:

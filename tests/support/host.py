@@ -1,8 +1,8 @@
-"""The host, as far as a runtime can leave something behind on it; and which of that is ours.
+"""What a runtime can leave behind on the host, and which of that is ours.
 
 Several tests run at once, each in a worker process of its own. A worker that is root has mounts, network and cgroups
-to itself (own_host.py); nobody else could change the machine's. Processes are attributed by their ancestry (a worker is
-the reaper of all that its runtimes orphan), files by their path, a cgroup that workers share by the processes in it.
+to itself (own_host.py); nobody else could change the machine's. Processes are told apart by their ancestors (a worker
+is the reaper of its runtimes' orphans), files by their paths, and cgroups that workers share by the processes in them.
 """
 
 import ctypes
@@ -27,7 +27,7 @@ GRACE = 10.0 * session.SLOWNESS  # seconds; the kernel and Podman finish some th
 
 
 def adopt_orphans() -> None:
-    """PR_SET_CHILD_SUBREAPER of prctl(2): what our descendants orphan becomes our child, not the system's init's."""
+    """Make our descendants' orphans our children, not those of the system's init: PR_SET_CHILD_SUBREAPER, prctl(2)."""
     ctypes.CDLL(None).prctl(36, 1)
 
 
@@ -47,7 +47,7 @@ class Process:
             os.kill(self.pid, number)
 
     def inner_pids(self) -> list[int]:
-        """Its numbers in the PID namespaces below ours; none for a process of the host."""
+        """Return its PIDs in the PID namespaces below ours: none for a process of the host."""
         with suppress(OSError):
             status = Path(f"/proc/{self.pid}/status").read_text()
             if found := re.search(r"^NSpid:(.*)$", status, re.MULTILINE):
@@ -65,7 +65,7 @@ def processes() -> Iterator[Process]:
 
 
 def descendants() -> list[Process]:
-    """All living processes below this worker."""
+    """Return all living processes below this worker."""
     children: dict[int, list[Process]] = {}
     for process in processes():
         children.setdefault(process.parent, []).append(process)
@@ -78,12 +78,12 @@ def descendants() -> list[Process]:
 
 
 def contained() -> list[Process]:
-    """Our descendants that live in a PID namespace of their own."""
+    """Return our descendants that are in a PID namespace of their own."""
     return [process for process in descendants() if process.inner_pids()]
 
 
 def init() -> Process:
-    """The PID 1 of the one container that the test has running."""
+    """Return PID 1 of the only container that the test runs now."""
     (found,) = (process for process in contained() if process.inner_pids() == [1])
     return found
 
@@ -106,14 +106,14 @@ def state(files: list[Path]) -> State:
 
 
 def mounts() -> Iterator[str]:
-    """But for Podman's storage, which it mounts on itself, and what its runc mounts for a moment, of itself."""
+    """Yield all mounts except Podman's: its storage, which it mounts on itself, and short-lived ones of its runc."""
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         if f" {session.worker()}/podman/" not in line and "/runc." not in line:
             yield line
 
 
 def cgroups() -> Iterator[str]:
-    """Our cgroups, but for Podman's and for the parent of a runtime's, which may stay when it is empty."""
+    """Yield our cgroups, except Podman's, and except `mydocker`, the runtimes' parent, which may stay if empty."""
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         before, _, after = line.partition(" - ")
         if after.startswith("cgroup"):
@@ -132,7 +132,7 @@ def used_by_others(cgroup: str) -> bool:
 
 
 def network() -> Iterator[str]:
-    """Links, addresses and routes of both families, and whether the host forwards."""
+    """Yield the links, the addresses and routes of IPv4 and IPv6, and whether the host forwards packets."""
     for line in Path("/proc/net/dev").read_text().splitlines()[2:]:
         yield f"link {line.partition(':')[0].strip()}"
     for table in ("fib_trie", "route", "if_inet6", "ipv6_route"):
@@ -145,7 +145,7 @@ def network() -> Iterator[str]:
 
 
 def firewall() -> Iterator[str]:
-    """Every rule, behind its table and chain; not Podman's own, which come and go with other tests."""
+    """Yield every rule after its table and chain, except Podman's own rules: these come and go with other tests."""
     if nft := shutil.which("nft", path=os.environ["PATH"] + ":/usr/sbin:/sbin"):
         listed = subprocess.run([nft, "--stateless", "list", "ruleset"], capture_output=True, text=True).stdout
         table = chain = ""
@@ -159,7 +159,7 @@ def firewall() -> Iterator[str]:
 
 
 def temporary_files(files: list[Path]) -> Iterator[str]:
-    """What is in the directories that the test set aside, and in those of the system under a name of ours."""
+    """Yield the entries of the test's own directories, and those of /tmp, /run … that have a name of ours."""
     for place in files:
         if place.exists():
             yield from map(str, place.iterdir())
@@ -184,7 +184,7 @@ class Change:
 
 
 def changes(before: State, after: State) -> list[Change]:
-    """Every kind of thing that has come, or that is gone."""
+    """Return what is new since `before`, and what is gone."""
     found = []
     for kind in before:
         new = sorted(after[kind] - before[kind])
@@ -195,7 +195,7 @@ def changes(before: State, after: State) -> list[Change]:
 
 
 def leaks(before: State, files: list[Path], grace: float = GRACE) -> list[Change]:
-    """What is not as it was, from now until everything has had its time to settle."""
+    """Return what is still not as it was after `grace` seconds; earlier if all is as it was."""
     deadline = time.monotonic() + grace
     reap()
     found = changes(before, state(files))
@@ -208,7 +208,7 @@ def leaks(before: State, files: list[Path], grace: float = GRACE) -> list[Change
 
 
 def reap() -> None:
-    """Wait for orphans that have come to us and died, as an init does. Called between tests: nobody else waits then."""
+    """Reap dead orphans that have become our children, as an init does. Only between tests: then nobody else waits."""
     for process in processes():
         if process.state == "Z" and process.parent == os.getpid():
             with suppress(ChildProcessError):
@@ -216,7 +216,7 @@ def reap() -> None:
 
 
 def clear(left: list[Change]) -> None:
-    """Take away what a failed test has left, so that the next does not fail for it too."""
+    """Remove what a failed test has left, so that the next test does not fail because of it."""
     ours = {str(process): process for process in descendants()}
     for change in sorted(left, key=str, reverse=True):  # a cgroup's children before their parent
         if change.how == "gone":
@@ -231,6 +231,6 @@ def clear(left: list[Change]) -> None:
 
 
 def capabilities(status: str) -> dict[str, set[int]]:
-    """The five sets, from /proc/PID/status (proc(5))."""
+    """Return the five sets of capabilities, from the text of /proc/PID/status (proc(5))."""
     found = re.findall(r"^Cap(\w+):\s*([0-9a-f]+)$", status, re.MULTILINE)
     return {name: {number for number in range(64) if int(mask, 16) >> number & 1} for name, mask in found}

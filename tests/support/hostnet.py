@@ -1,9 +1,9 @@
-"""A host to try networks on: a network namespace that stands in for it, with a second one for another host beside it.
+"""A host for tests of networks: one network namespace takes the place of the host, a second one of another host.
 
     container ═ bridge ═ the host ═ world (192.0.2.1) ═══ eth0 (192.0.2.2), the other host
 
-Links, rules and ip_forward are the namespace's own, so nothing that a runtime does there touches the machine. Both end
-with the processes that hold them.
+Links, rules and ip_forward belong to the namespace, so a runtime there changes nothing on the machine. Both namespaces
+end with the processes that hold them.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 
 class Holder:
-    """A process that does nothing but keep a network namespace open."""
+    """A process that only keeps a network namespace open."""
 
     def __init__(self) -> None:
         script = "ip link set lo up && echo ready && exec sleep infinity"
@@ -59,14 +59,14 @@ class Holder:
         return f"/proc/{self.process.pid}/ns/net"
 
     def sh(self, script: str) -> str:
-        """What a shell prints there."""
+        """Return what a shell script prints there."""
         words = [*self.under, "sh", "-ec", script]
         done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, env=HOST_ENVIRONMENT)
         assert done.returncode == 0, f"{script}: {done.stderr}"
         return done.stdout
 
     def inside(self, action: Callable[[], T]) -> T:
-        """Call a function of Python there: on a thread of its own, since setns(2) moves a thread."""
+        """Call a Python function there, on a new thread, because setns(2) moves only one thread."""
         found: list[T] = []
         failed: list[BaseException] = []
 
@@ -105,7 +105,7 @@ class Holder:
         return self.inside(make)
 
     def ask(self, address: str, port: int, words: bytes = b"", patience: float = 5) -> bytes:
-        """What a server says, over TCP, until it has no more to say; b"" if nobody answers."""
+        """Return what a server sends over TCP until it closes the connection; b"" if nobody answers."""
         try:
             with self.connect(address, port, patience) as connected:
                 connected.sendall(words)
@@ -133,7 +133,7 @@ def _setns(fd: int) -> None:
 
 @dataclass
 class Net:
-    """The runtime, on that host, with a store of its own."""
+    """The runtime on that host, with its own store."""
 
     runtime: Runtime
     host: Holder
@@ -147,13 +147,13 @@ class Net:
         return self.runtime.call(*words, under=(*self.under, *under), **more)
 
     def ok(self, *words: Word, **more: Any) -> str:
-        """What a command prints that must succeed without a word on standard error."""
+        """Return what a command prints. It must succeed, and write nothing to standard error."""
         result = self.call(*words, **more)
         assert result.code == 0 and not self.complaints(result), f"{words}: {result.err.decode()}"
         return result.text
 
     def complaints(self, result: Result) -> list[str]:
-        """What was said beside the news that forwarding is on."""
+        """Return the lines on standard error, except the one that says that forwarding is on."""
         return [line for line in result.err.decode().splitlines() if "ip_forward" not in line]
 
     def refused(self, *words: Word, code: int = 125, **more: Any) -> str:
@@ -163,7 +163,7 @@ class Net:
         return self.runtime.output(*command, options=options, under=self.under, **more)
 
     def detached(self, name: str, *command: Word, options: Sequence[Word] = ()) -> str:
-        """A container in the background, by this name. Returns its id."""
+        """Start a container with this name in the background. Returns its id."""
         assert self.runtime.image
         return self.ok("run", "-d", "--name", name, *options, self.runtime.image, *command)
 
@@ -171,24 +171,24 @@ class Net:
         return self.detached(name, "sleep", "1000", options=options)
 
     def httpd(self, name: str, *options: Word) -> str:
-        """A web server in the background that shows /etc, once it answers. Returns its id."""
+        """Start a web server for /etc in the background, and wait until it answers. Returns its id."""
         id = self.detached(name, "httpd", "-f", "-h", "/etc", options=options)
         self.inside(name, "until nc 127.0.0.1 80 < /dev/null > /dev/null 2>&1; do sleep 0.1; done")
         return id
 
     def start(self, *command: Word, options: Sequence[Word] = (), **more: Any) -> Started:
-        """A container in the foreground; it is connected when its first line is there."""
+        """Start a container in the foreground. It is connected as soon as it has printed its first line."""
         return self.runtime.start(*command, options=options, under=self.under, **more)
 
     def inside(self, name: str, script: str) -> str:
-        """What a shell prints in a running container."""
+        """Return what a shell script prints in a running container."""
         return self.ok("exec", name, "sh", "-c", script)
 
     def networks(self) -> Path:
         return Path(self.runtime.environment["MYDOCKER_ROOT"], "networks")
 
     def links(self) -> set[str]:
-        """The links there, without those that the fixture has made."""
+        """Return the links there, without those that the fixture has made."""
         return {*re.findall(r"^\d+: ([^:@]+)", self.host.sh("ip -o link"), re.MULTILINE)} - {"lo", "world"}
 
     def rules(self) -> str:
@@ -197,7 +197,7 @@ class Net:
 
 @contextlib.contextmanager
 def standing_in(runtime: Runtime, tmp_path: Path, python: bool = False) -> Iterator[Net]:
-    """A host and another, and on the former a runtime that has the test image in a store of its own."""
+    """Make two hosts, and on the first a runtime whose own store has the test image."""
     with contextlib.ExitStack() as ends:
         here, there = Holder(), Holder()
         ends.callback(here.end)

@@ -1,4 +1,4 @@
-"""The image that tests run in: static busybox, the host's Python with its libraries, a few users. Some 15 MB of tar."""
+"""The image for tests: static busybox, the host's Python with its libraries, a few users. The tar has some 15 MB."""
 
 import io
 import re
@@ -31,12 +31,12 @@ MODULES = (
 
 
 def tar() -> Path:
-    """The image with Python, for tests that use probes."""
+    """Return the archive of the image with Python, for tests that use probes."""
     return session.once("image.tar", lambda path: write(path, [*busybox(), *python()]))
 
 
 def small_tar() -> Path:
-    """The image without Python: a megabyte, for tests that import one of their own."""
+    """Return the archive of the image without Python, one megabyte, for tests that import an image of their own."""
     return session.once("small.tar", lambda path: write(path, busybox()))
 
 

@@ -1,4 +1,4 @@
-"""Images in layers, as `docker save` and registries hand them on, made here: their files, by name."""
+"""Make images in layers, in the forms of `docker save` and of registries: a dict of file names and contents."""
 
 import gzip
 import hashlib
@@ -23,7 +23,7 @@ OCI = "application/vnd.oci.image"
 
 
 def tarred(members: Iterable[Member]) -> bytes:
-    """A layer: a tar archive of these members."""
+    """Return a layer: a tar archive of these members."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
         for info, data in members:
@@ -36,7 +36,7 @@ def sha256(data: bytes) -> str:
 
 
 def configuration(layers: Sequence[bytes], config: Any = None, **facts: str) -> bytes:
-    """An image's configuration; `layers` without compression."""
+    """Return an image's configuration. `layers` are uncompressed."""
     history = [
         {"created": CREATED, "created_by": "a test"} for _ in layers
     ]  # without it Podman commits nothing upon it
@@ -50,7 +50,7 @@ def configuration(layers: Sequence[bytes], config: Any = None, **facts: str) -> 
 def docker(
     layers: Sequence[bytes], config: Any = None, *, tag: str = "made:latest", facts: dict[str, str] | None = None
 ) -> Files:
-    """A docker-archive, its layers named as older Dockers do: not by their digests."""
+    """Return a docker-archive. Its layers have names as in older Docker versions, which are not digests."""
     own = configuration(layers, config, **facts or {})
     names = [f"{number}/layer.tar" for number in range(len(layers))]
     manifest = [{"Config": f"{sha256(own)}.json", "RepoTags": [tag], "Layers": names}]
@@ -62,7 +62,7 @@ def docker(
 
 
 def described(data: bytes, kind: str, **more: Any) -> dict[str, Any]:
-    """An OCI descriptor."""
+    """Return an OCI descriptor."""
     return {"mediaType": kind, "digest": f"sha256:{sha256(data)}", "size": len(data), **more}
 
 
@@ -79,7 +79,7 @@ def oci(
     tag: str = "made:latest",
     facts: dict[str, str] | None = None,
 ) -> Files:
-    """An OCI layout of one image. `packed` are the layers as they are kept, if compressed."""
+    """Return an OCI layout of one image. `packed` are the compressed layers, if it is to hold such."""
     own, packed = configuration(layers, config, **facts or {}), packed or layers
     manifest = {
         "schemaVersion": 2,
@@ -93,19 +93,19 @@ def oci(
 
 
 def index(*manifests: dict[str, Any]) -> Files:
-    """The files that begin an OCI layout."""
+    """Return the two files that every OCI layout has."""
     listed = json.dumps({"schemaVersion": 2, "manifests": manifests}).encode()
     return {"index.json": listed, "oci-layout": b'{"imageLayoutVersion": "1.0.0"}'}
 
 
 def manifest_of(files: Files) -> dict[str, Any]:
-    """The descriptor of an OCI layout's image."""
+    """Return the descriptor of the image in an OCI layout."""
     found: dict[str, Any] = json.loads(files["index.json"])["manifests"][0]
     return found
 
 
 def archived(files: Files, *more: Member) -> bytes:
-    """A tar archive of the files; more of its members may be links."""
+    """Return a tar archive of the files, and of `more` members, such as links."""
     return tarred([*(file(name, data) for name, data in files.items()), *more])
 
 
@@ -121,7 +121,7 @@ def zipped(data: bytes) -> bytes:
 
 
 def loaded(runtime: Runtime, tmp_path: Path, source: Files | Path) -> Runtime:
-    """The same runtime with this image, in a store of its own. Podman's `load` is what `import` is to us."""
+    """Return the runtime with this image, in a new store of its own. For Podman, use `load` instead of our `import`."""
     archive = source if isinstance(source, Path) else tmp_path / "layers.tar"
     if not isinstance(source, Path):
         archive.write_bytes(archived(source))
@@ -139,7 +139,7 @@ def loaded(runtime: Runtime, tmp_path: Path, source: Files | Path) -> Runtime:
 
 
 def settings(runtime: Runtime, image: str) -> dict[str, Any]:
-    """How an image wants to be run."""
+    """Return an image's settings for `run`."""
     if runtime.podman or runtime.step >= 8:
         found: dict[str, Any] = json.loads(runtime.says("inspect", image))[0]["Config"]
         return found

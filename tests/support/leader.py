@@ -1,7 +1,7 @@
-"""The smallest shell with job control: makes standard error's terminal its own and runs one job in the foreground.
+"""The smallest shell with job control: it takes standard error's terminal, and runs one job in the foreground.
 
-Started by terminal.py as `leader.py REPORT COMMAND…`: on descriptor REPORT it tells the job's PID, then its exit code.
-It stays until the terminal is closed: as long as it lives, the terminal does.
+terminal.py starts it as `leader.py REPORT COMMAND…`. It writes the job's PID, and later its exit code, to descriptor
+REPORT. It runs until the terminal is closed: the terminal stays usable as long as its session leader lives.
 """
 
 import fcntl

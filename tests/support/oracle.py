@@ -1,4 +1,4 @@
-"""Podman, set up so that it runs wherever the tests do: its own storage, runc, cgroups made by itself."""
+"""Podman, set up so that it runs wherever the tests run: with its own storage, with runc, without systemd's cgroups."""
 
 import os
 import shutil
@@ -34,7 +34,7 @@ def podman(directory: Path) -> Runtime:
 
 
 def _make(place: Path) -> None:
-    """Import the image and try it."""
+    """Import the test image into Podman, and try it."""
     place.mkdir()
     (place / "containers.conf").write_text(SETTINGS)
     for words in (("import", image.tar(), "test"), ("run", "--rm", "--network", "none", "test", "true")):

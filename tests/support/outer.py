@@ -1,4 +1,4 @@
-"""Another container around what is tested: Podman's, on a copy-on-write view of this machine's files."""
+"""Run the tests' commands inside a container of Podman, whose root is a copy-on-write view of this machine's files."""
 
 import sys
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ NO_MASKS = ("--security-opt", "unmask=ALL")
 
 
 def podman(test: Path, environment: Mapping[str, str], place: Path, options: tuple[str, ...]) -> tuple[str, ...]:
-    """The words before a command that is to run in there, in `place`. `test` is the test's directory. Raises Missing.
+    """Return the words before a command to run in there, in `place`. `test` is the test's directory. Raises Missing.
 
-    What is mounted below the directories shown is left out: Podman's own containers are there, and one /proc among them
-    that nothing covers would permit another.
+    Mounts below the directories that are shown are left out. Podman's own containers are among them: a /proc there that
+    nothing covers would allow us to mount another one.
     """
     engine = oracle.podman(test / "here")
     seen = {str(path) for path in (session.directory(), test, session.REPOSITORY, Path(sys.prefix).resolve())}

@@ -1,12 +1,12 @@
-"""A host of its own for each worker that is root, made of namespaces: the suite passes whatever else the machine does.
+"""Give each worker that is root a host of its own, made of namespaces: what else the machine does changes no result.
 
-Mounts, network and cgroups are the worker's. So are /dev, where a broken runtime could replace the machine's /dev/null,
-and /run, where Podman keeps its locks. What is left behind there is ours: no other program sees this host, and it ends
-with the worker. Processes are told apart by their ancestry (host.py), files by their names.
+The worker has its own mounts, network and cgroups. It also has its own /dev, where a broken runtime could replace the
+machine's /dev/null, and its own /run, where Podman keeps its locks. No other program sees this host, so everything that
+is left there is ours; it ends with the worker. Processes are told apart by their ancestors (host.py), files by names.
 
-namespaces(7), cgroup_namespaces(7). In cgroup v1 the worker goes into a child of the cgroup that it is in, in every
-tree. In version 2 a cgroup that has processes hands no controllers down: so it goes into a child at the top, and there
-one level deeper. Whoever is at the top of version 2 already (as in the machine of tests/vm) stays there.
+namespaces(7), cgroup_namespaces(7). In cgroup v1 the worker moves to a child of its present cgroup, in every tree. In
+version 2 a cgroup that has processes cannot hand controllers down: so the worker moves to a child of the top, and then
+one level deeper. A worker that is at the top of version 2 already (as in the machine of tests/vm) stays there.
 """
 
 import ctypes
@@ -59,13 +59,13 @@ machines_network = ""  # the path of its namespace, once we have left it
 
 
 def on_the_machines_network() -> tuple[str, ...]:
-    """The words before a command that fetches something."""
+    """Return the words before a command that needs the machine's network, to fetch something."""
     return ("nsenter", f"--net={machines_network}") if machines_network else ()
 
 
 @dataclass(frozen=True)
 class Tree:
-    """A hierarchy of cgroups: where it is mounted, and which of its directories that is."""
+    """A hierarchy of cgroups: `place` is its mount point, `root` the directory in the hierarchy that is seen there."""
 
     kind: str  # cgroup or cgroup2
     place: Path
@@ -86,7 +86,7 @@ def trees() -> list[Tree]:
 
 
 def passing_mounts(more: Path) -> list[str]:
-    """Where other programs mount things, which would go from our host, too, when these programs end."""
+    """Return the mount points of other programs: they would vanish from our host, too, when these programs end."""
     needed = [session.directory(), session.REPOSITORY, Path(sys.prefix), Path.cwd(), more]
     places = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     passing = [place for place in places if place.startswith(("/run/", "/tmp/", "/var/tmp/", "/var/lib/"))]
@@ -94,13 +94,13 @@ def passing_mounts(more: Path) -> list[str]:
 
 
 def in_memory() -> bool:
-    """Whether the worker's files can be kept there: if there is much, and since Linux 6.6, with user.* attributes."""
+    """Whether the worker's files can be in memory: if it is large, and a tmpfs has user.* attributes (Linux 6.6)."""
     release = tuple(map(int, os.uname().release.split("-")[0].split(".")[:2]))
     return release >= (6, 6) and os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") > 8 << 30
 
 
 def membership(tree: Tree) -> Path | None:
-    """The directory that we are in; None if it is not below what is mounted."""
+    """Return the directory of our cgroup; None if it is not below the mount point."""
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         _, names, path = line.split(":", 2)
         if names == tree.controllers:
@@ -110,13 +110,13 @@ def membership(tree: Tree) -> Path | None:
 
 
 def name() -> str:
-    """What our cgroups are called: a later session finds those of a killed one by it."""
+    """Return the name of our cgroups. A later session finds the cgroups of a killed session by this name."""
     return f"{session.directory().name}-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
 
 
 class OwnHost:
-    """The worker moves in when this is made, as far as it may, and out of its cgroups by `leave`. What is `needed` from
-    the machine, a path, stays there."""
+    """When this is created, the worker moves to its own host, as far as it is allowed. `leave` moves it out of its new
+    cgroups. The path `needed` stays as it is on the machine."""
 
     def __init__(self, needed: Path) -> None:
         self.old: list[tuple[int, int]] = []  # held open: the directories that we were in, and those above our new ones
@@ -160,7 +160,7 @@ class OwnHost:
         self.moved.append(tree)
 
     def leave(self) -> None:
-        """Go back, and remove what we have left. By descriptors: from here no path leads there any more."""
+        """Go back to our old cgroups, and remove the new ones. We use descriptors: no path leads to the old ones."""
         for here, above in self.old:
             with suppress(OSError):
                 Path(f"/proc/self/fd/{here}/cgroup.procs").write_text("0")
@@ -171,7 +171,7 @@ class OwnHost:
 
 
 def sweep(prefix: str) -> None:
-    """Remove the cgroups of workers that were killed. Called by the session, on the machine."""
+    """Remove the cgroups of killed workers. The session calls this on the machine, outside of any worker's host."""
     for tree in trees():
         here = membership(tree)
         for above in {tree.place, here or tree.place}:

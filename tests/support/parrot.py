@@ -1,9 +1,9 @@
-"""A runtime that knows all answers by heart, to show that this is worth nothing: what tests compare is drawn anew.
+"""The parrot: a runtime that repeats recorded answers. It must score nothing, because tests use new values each time.
 
-As a plugin of pytest (`-p tests.support.parrot`) it notes what a real runtime answers in each test (RECORD: into which
-directory), or tells the parrot which test is asking (REPLAY: what was recorded, and where outcomes go). As a program it
-is the parrot: of the answers of that test it gives the one to the words that are most like those it was called with.
-A runtime that is tested may be run by another user and another Python: so the program needs no library.
+As a plugin of pytest (`-p tests.support.parrot`) this file records what a real runtime answers in each test (RECORD
+names the directory), or tells the parrot which test runs (REPLAY names the records, and where the outcomes go). As a
+program it is the parrot: it gives that test's recorded answer to the most similar command line.
+Tests may run a runtime as another user and with another Python: so the program needs no library.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ OUTCOMES = "outcomes"
 
 
 def file_of(directory: str, test: str) -> Path:
-    """Where the answers of a test are."""
+    """Return the file with the answers of a test."""
     return Path(directory, hashlib.sha256(test.encode()).hexdigest())
 
 
@@ -41,7 +41,7 @@ def likeness(one: list[str], other: list[str]) -> float:
 
 
 def choose(directory: str, test: str, words: list[str]) -> Answer:
-    """The answer to the most similar words; each is given once, as far as there are enough."""
+    """Return the answer to the most similar words. Each answer is given once, as long as unused ones are left."""
     place = file_of(directory, test)
     answers: list[Answer] = json.loads(place.read_text()) if place.exists() else []
     order = sorted(range(len(answers)), key=lambda n: -likeness(words, answers[n]["words"]))
@@ -100,7 +100,7 @@ def told() -> dict[str, str]:
 
 
 def listen(started: Any, terminal: Any, package: str) -> None:
-    """Note what comes out of each process that a test starts."""
+    """Record the output of each process that a test starts."""
     started_init, line, end, wait = started.__init__, started.line, started.end, started.wait
     terminal_init, read, terminal_end = terminal.__init__, terminal._read, terminal.end
 
@@ -168,7 +168,7 @@ def pytest_runtest_logfinish(nodeid: str) -> None:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Once for each phase of a test; in the controller, where there are workers."""
+    """pytest calls this once for each phase of a test; with workers, in the controller."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         with Path(os.environ.get(RECORD) or os.environ[REPLAY], OUTCOMES).open("a") as file:
             file.write(json.dumps([report.nodeid, report.outcome]) + "\n")

@@ -1,4 +1,4 @@
-"""A real registry on this machine (docker-registry, filled by skopeo), and a server before it that can fail."""
+"""A real registry on this machine (docker-registry, filled by skopeo), and a server in front of it that can fail."""
 
 import http.client
 import json
@@ -26,13 +26,13 @@ def free_port() -> int:
 
 @dataclass
 class Registry:
-    """What runs, and where it keeps things."""
+    """A running registry: its port, and the folder in which it keeps images."""
 
     port: int
     folder: Path
 
     def push(self, files: Files, name: str, *options: str) -> None:
-        """Have skopeo push an OCI layout."""
+        """Push an OCI layout with skopeo."""
         source = self.folder / f"source-{time.monotonic_ns()}"
         as_folder(files, source)
         words = ["skopeo", "--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false", *options]
@@ -42,7 +42,7 @@ class Registry:
         shutil.rmtree(source)
 
     def ask(self, how: str, path: str, body: bytes = b"", **headers: str) -> tuple[bytes, Any]:
-        """One request. Returns the answer, and its headers."""
+        """Send one request. Returns the answer's body and its headers."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         connection.request(how, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
         answer = connection.getresponse()
@@ -52,7 +52,7 @@ class Registry:
         return text, answer.headers
 
     def put(self, name: str, tag: str, manifest: Any) -> str:
-        """Write a manifest as it stands, for an image that skopeo would not make. Returns its digest."""
+        """Upload a manifest as it is, for an image that skopeo would not make. Returns its digest."""
         text = json.dumps(manifest).encode()
         self.ask("PUT", f"/v2/{name}/manifests/{tag}", text, Content_Type=manifest["mediaType"])
         return f"sha256:{sha256(text)}"
@@ -99,7 +99,7 @@ def answers(registry: Registry) -> bool:
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked, and how often the same path has been asked for, this time included."""
+    """One request, and how often the same path has been requested, this time included."""
 
     path: str
     headers: Any
@@ -112,7 +112,7 @@ class Request:
 
 @dataclass
 class Answer:
-    """What is answered. `claimed` is the length that it says it has; `stalls`: then nothing comes, for a long time."""
+    """One answer. `claimed` is the length in its header. If it `stalls`, nothing follows for a long time."""
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
@@ -125,7 +125,7 @@ Fault = Callable[[Request], Answer | None]
 
 
 class Front:
-    """Stands before the registry and passes on what is asked, but for what `fault` answers itself."""
+    """A server in front of the registry: it passes on each request that `fault` does not answer."""
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
@@ -154,7 +154,7 @@ class Front:
         self.thread.start()
 
     def passed_on(self, request: Request) -> Answer:
-        """The registry's own answer."""
+        """Return the registry's own answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.registry.port, timeout=10)
         kept = {name: request.headers[name] for name in ("Accept", "Range") if name in request.headers}
         connection.request("GET", request.path, headers=kept)

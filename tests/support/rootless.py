@@ -1,4 +1,4 @@
-"""An unprivileged user, and a Python that it can run: root's own is often in a directory closed to others."""
+"""An unprivileged user, and a Python that this user can run: root's own is often in a directory closed to others."""
 
 import importlib.metadata
 import os
@@ -17,13 +17,14 @@ USER = 61000  # no account has this number, and so none of its limits and files
 
 
 def user() -> int | None:
-    """Who runs the rootless runtimes: nobody else if the tests are not run by root."""
+    """Return the user who runs the rootless runtimes; None (we ourselves) if the tests are not run by root."""
     return USER if os.geteuid() == 0 else None
 
 
 @cache
 def interpreter() -> tuple[str, str]:
-    """A Python for that user, and its PYTHONPATH: ours if it can, else the system's with a copy of what we use."""
+    """Return a Python for that user, and its PYTHONPATH: ours if the user can run it, else the system's, with a copy
+    of the libraries."""
     if user() is None or _runs(sys.executable, ""):
         return sys.executable, ""
     if not _runs(image.PYTHON, libraries()):
@@ -32,17 +33,17 @@ def interpreter() -> tuple[str, str]:
 
 
 def libraries() -> str:
-    """A directory with a copy of what we import, for any Python and any user."""
+    """Return a directory with a copy of the libraries that we import, for any Python and any user."""
     return str(session.once("libraries", _copy_dependencies))
 
 
 def packages(directory: Path) -> Path:
-    """A copy of the steps for that user: the repository may be in a directory closed to others."""
+    """Return a copy of the steps for that user: the repository may be in a directory closed to others."""
     return session.once(f"packages-of{directory}".replace("/", "-"), lambda place: _copy_packages(directory, place))
 
 
 def program(path: Path) -> Path:
-    """A program for that user: a copy, if it is in a directory closed to others."""
+    """Return a program for that user: a copy, if the program is in a directory closed to others."""
     reached = subprocess.run(["test", "-x", path], user=USER, group=USER, extra_groups=[]).returncode == 0
     if reached or not path.exists():
         return path
@@ -65,7 +66,7 @@ def _runs(python: str, path: str) -> bool:
 
 
 def _copy_packages(directory: Path, place: Path) -> None:
-    """Compiled beforehand: the user cannot write here, and would compile everything again at each start."""
+    """Copy the steps and compile them: the user cannot write here, so each start would compile everything again."""
     place.mkdir()
     for package in directory.iterdir():
         if (package / "__main__.py").exists():
@@ -74,7 +75,7 @@ def _copy_packages(directory: Path, place: Path) -> None:
 
 
 def _copy_dependencies(place: Path) -> None:
-    """The distributions that the project depends on, and those that these need, as they are installed for us."""
+    """Copy the installed distributions that the project depends on, and those that these need."""
     project = tomllib.loads((session.REPOSITORY / "pyproject.toml").read_text())["project"]
     queue, done = [*project["dependencies"], *project["optional-dependencies"]["zstd"]], set[str]()
     while queue:
@@ -94,7 +95,8 @@ def _copy_dependencies(place: Path) -> None:
 
 
 def prepared(script: str) -> tuple[str, ...]:
-    """Run in a user namespace that `script` has prepared as its root, as a user in it who is not root."""
+    """Return the words before a command that shall run in a user namespace, as a user who is not its root. `script` is
+    run first, as its root, to prepare the namespace."""
     script += '; exec "$@"'
     return ("unshare", "--user", "--mount", "--map-user=1000", "--map-group=1000", "--keep-caps", "sh", "-c", script)
 

@@ -1,4 +1,4 @@
-"""`Runtime`: a container runtime seen from outside. The nine steps, Podman and anybody's own look alike through it."""
+"""`Runtime`: a container runtime seen from outside. The nine steps, Podman and a student's runtime look alike here."""
 
 import json
 import os
@@ -28,7 +28,7 @@ HOST_ENVIRONMENT = {
 
 
 class Missing(Exception):
-    """Why there is no such runtime here: the reason of a skip."""
+    """There is no such runtime here; the message is the reason of the skip."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class Result:
 
     @property
     def text(self) -> str:
-        """Standard output as one would quote it: without the last newline."""
+        """Standard output as text, without the last newline."""
         return self.out.decode(errors="surrogateescape").rstrip("\n").replace("\r\n", "\n")
 
 
 class Started(subprocess.Popen[bytes]):
-    """A runtime at work."""
+    """A running process of a runtime."""
 
     result: Result | None = None  # once it has ended, in `end`
 
@@ -52,7 +52,7 @@ class Started(subprocess.Popen[bytes]):
         return self.poll() is None
 
     def line(self) -> str:
-        """The next line that the command prints: how a test knows that it has got so far. Empty if none comes."""
+        """Return the next line that the command prints, "" if none comes. So a test knows how far the command is."""
         assert self.stdout
         impatient = threading.Timer(PATIENCE, self.kill)
         impatient.start()
@@ -65,7 +65,7 @@ class Started(subprocess.Popen[bytes]):
         return super().wait(timeout)
 
     def end(self, input: bytes | None = None) -> Result:
-        """Wait for the end; if none comes, that is the failure."""
+        """Wait for the end. If it does not come in time, the test fails."""
         try:
             out, err = self.communicate(input, timeout=PATIENCE)
         except subprocess.TimeoutExpired:
@@ -95,16 +95,16 @@ class Runtime:
 
     @property
     def modest(self) -> tuple[str, ...]:
-        """Options of `run`: a container of a later step is kept, and has a network, unless told."""
+        """The options with which a later step's `run` keeps no container on record, and gives it no network."""
         return (*(["--rm"] if self.step >= 7 else []), *(["--network", "none"] if self.step >= 9 else []))
 
     @property
     def layers(self) -> str:
-        """The directory of the store in which containers have their layers."""
+        """The directory of the store that holds the containers' layers."""
         return "containers" if self.step >= 7 else "layers"
 
     def words(self, command: Sequence[Word], options: Sequence[Word] = (), keep: bool = False) -> list[Word]:
-        """The whole command line of `run`. To `keep` is to leave the container on record."""
+        """Return the whole command line of `run`. With `keep`, the container stays on record."""
         own_network = b"--network" in map(os.fsencode, options)
         removed, *network = self.modest or ("",)
         modest = [*([removed] if removed and not keep else []), *([] if own_network else network)]
@@ -123,7 +123,7 @@ class Runtime:
         stderr: Any = subprocess.PIPE,
         **more: Any,
     ) -> Started:
-        """Start any command line as the runtime's user, behind a prefix such as `("nohup",)`; see subprocess.Popen."""
+        """Start any command line as the runtime's user, after a prefix such as `("nohup",)`; see subprocess.Popen."""
         started = Started(
             [*under, *words],
             env={**self.environment, **(env or {})},
@@ -140,15 +140,15 @@ class Runtime:
         return started
 
     def start(self, *command: Word, options: Sequence[Word] = (), **more: Any) -> Started:
-        """`run` in the background, with pipes for output and errors."""
+        """Start `run` and do not wait for it. Its output and errors go to pipes."""
         return self.popen(self.words(command, options), **more)
 
     def run(self, *command: Word, options: Sequence[Word] = (), input: bytes | None = None, **more: Any) -> Result:
-        """`run` to its end. `input` is what the caller has on standard input: without `-i`, nobody reads it."""
+        """Call `run` and wait until it ends. `input` is the caller's standard input: without `-i`, nobody reads it."""
         return self._finish(self.words(command, options), input, more)
 
     def call(self, *words: Word, input: bytes | None = None, **more: Any) -> Result:
-        """Any other command: `runtime.call("images", "-q")`."""
+        """Call any other command: `runtime.call("images", "-q")`."""
         return self._finish([*self.command, *words], input, more)
 
     def _finish(self, words: Sequence[Word], input: bytes | None, more: dict[str, Any]) -> Result:
@@ -157,30 +157,30 @@ class Runtime:
         return self.popen(words, **more).end(input)
 
     def output(self, *command: Word, **more: Any) -> str:
-        """What a command prints that must succeed."""
+        """Return what a command prints in a container. It must succeed."""
         result = self.run(*command, **more)
         assert result.code == 0, f"exit code {result.code}: {result.err.decode(errors='replace')}"
         return result.text
 
     def probe(self, name: str, *arguments: Word, **more: Any) -> Any:
-        """Run tests/probes/NAME.py inside, as an argument of `python3 -c`, and return the JSON that it prints."""
+        """Run support/probes/NAME.py inside, as an argument of `python3 -c`. Returns the JSON that it prints."""
         return json.loads(self.output(*probe(name), *arguments, **more))
 
     def detach(self, *command: Word, options: Sequence[Word] = (), **more: Any) -> str:
-        """`run -d` of a container that stays on record until the test is over. Returns its id."""
+        """Call `run -d`. The container stays on record until the test is over. Returns its id."""
         result = self._finish(self.words(command, ["-d", *options], keep=True), None, more)
         assert result.code == 0, f"exit code {result.code}: {result.err.decode(errors='replace')}"
         self.kept.append(result.text)
         return result.text
 
     def says(self, *words: Word) -> str:
-        """What a command other than `run` prints, which must succeed."""
+        """Return what a command other than `run` prints. It must succeed."""
         result = self.call(*words)
         assert result.code == 0, f"exit code {result.code}: {result.err.decode(errors='replace')}"
         return result.text
 
     def terminal(self, *command: Word, options: Sequence[Word] = ("-it",), **more: Any) -> Terminal:
-        """`run -it` by a user who sits at a terminal."""
+        """Start `run -it` as a user at a terminal does."""
         session = Terminal(
             self.words(command, options),
             env=self.environment,
@@ -192,16 +192,16 @@ class Runtime:
         return session
 
     def settle(self) -> None:
-        """Podman forwards signals and sizes only some time after the command runs, we from the first moment."""
+        """Wait for Podman: it forwards signals and sizes only some time after the command runs. (We do so at once.)"""
         if self.podman:
             time.sleep(0.5 * session.SLOWNESS)
 
     def sweep(self) -> None:
-        """The next run takes away what a killed one could not, and the kernel does not: a cgroup, from step 2 on."""
+        """Run once more: this removes what a killed run and the kernel have left, such as a cgroup, from step 2 on."""
         assert self.run("true").code == 0
 
     def refusal(self, result: Result, code: int = 125) -> str:
-        """What the runtime said when it refused: one line that begins with its name, and the right exit code."""
+        """Check a refusal: the right exit code, and one line that begins with the runtime's name. Returns that line."""
         said = result.err.decode(errors="replace")
         assert result.code == code, f"exit code {result.code}, not {code}; it said: {said!r}"
         assert "Traceback" not in said
@@ -212,9 +212,9 @@ class Runtime:
         return said.removeprefix(f"{self.name}: ").strip()
 
     def stop(self) -> bool:
-        """End what a test has left running, as tests may: only what outlives this, and the next run, is a leak.
+        """End what a test has left running. Tests may do so: only what remains after this and the next run is a leak.
 
-        False if what it has put on record cannot be removed, as in a student's runtime that has no `rm` yet."""
+        Returns False if a container on record cannot be removed, as in a student's runtime that has no `rm` yet."""
         removed = True
         killed = any(started.running() for started in self.started)
         for started in self.started:

@@ -1,6 +1,6 @@
-"""Images as people have them, of Debian's packages, built by Podman: tests/step09/servers has a folder for each.
+"""Images of real servers, built by Podman from Debian's packages: tests/step09/servers has a folder for each.
 
-What is fetched is kept in .cache/servers: a small Debian, and each image's packages. The rest needs no network.
+We fetch a small Debian and each image's packages, and keep them in .cache/servers. The rest needs no network.
 """
 
 import os
@@ -25,7 +25,7 @@ FETCH = """
 
 
 def fetch(folder: Path) -> None:
-    """Fetch all that is needed, into a new folder. It gets its name when it is whole."""
+    """Fetch all that is needed into a new folder. The folder gets its name when it is complete."""
     half = folder.with_name(f".{os.urandom(6).hex()}.part")
     try:
         hooks = []
@@ -39,7 +39,7 @@ def fetch(folder: Path) -> None:
 
 
 def built(podman: Runtime, name: str, place: Path) -> None:
-    """Have Podman build an image, in a new folder below `place`, which is removed again."""
+    """Build an image with Podman, in a new folder below `place`. The folder is removed at the end."""
     if not FETCHED.exists():
         session.once("servers", lambda _: fetch(FETCHED))
     if not asked(podman, "images", "-q", "localhost/debian"):
@@ -52,7 +52,7 @@ def built(podman: Runtime, name: str, place: Path) -> None:
 
 
 def saved(podman: Runtime, name: str, place: Path, form: str) -> Path:
-    """Save it in the folder `place`. The form is one of Podman's archives; or `oci`, a folder that skopeo makes."""
+    """Save an image in the folder `place`. `form` is a format of Podman's archives, or `oci`: skopeo makes a folder."""
     archive = place / f"{name}.tar"
     asked(podman, "save", "--quiet", "--output", archive, *(["--format", form] if form != "oci" else []), name)
     if form != "oci":
@@ -65,7 +65,7 @@ def saved(podman: Runtime, name: str, place: Path, form: str) -> Path:
 
 
 def asked(runtime: Runtime, *words: str | Path, under: Sequence[str] = ()) -> str:
-    """What a command of a runtime's prints, for what may take longer than the tests' other commands."""
+    """Return what a runtime's command prints. It may take longer than the tests' other commands."""
     command = [*under, *runtime.command, *map(str, words)]
     out, err = (started := runtime.popen(command)).communicate(timeout=200)
     assert started.returncode == 0, f"{command}: {err.decode()[-2000:]}"

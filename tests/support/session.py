@@ -1,4 +1,4 @@
-"""What the workers of one test session share: a directory, and things made once for all of them."""
+"""What the workers of one test session share: a directory, and files that are made once for all of them."""
 
 import fcntl
 import os
@@ -15,9 +15,9 @@ SLOWNESS = float(os.environ.get("MYDOCKER_TEST_SLOWNESS", "1"))  # how many time
 
 
 def begin() -> list[str]:
-    """Make the session's directory, readable by all: the rootless user works in it too.
+    """Make the session's directory, readable by all users: the rootless user works in it too.
 
-    Those of killed ones are removed; returned are their names."""
+    Remove the directories of killed sessions, and return their names."""
     top, removed = Path(tempfile.gettempdir()), []
     with _locked(top):
         for old in top.glob(f"{PREFIX}*"):
@@ -37,7 +37,7 @@ def end() -> None:
 
 
 def remove(place: Path) -> None:
-    """Remove a directory and all in it, Podman's storage (which Podman mounts on itself) included."""
+    """Remove a directory and all in it, even Podman's storage, which Podman mounts on itself."""
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         if (target := line.split()[4]).startswith(f"{place}/"):
             subprocess.run(["umount", "--lazy", target], check=False)
@@ -59,14 +59,14 @@ def directory() -> Path:
 
 
 def worker() -> Path:
-    """This worker's own part of the session's directory: a path tells whose a thing is."""
+    """Return this worker's own part of the session's directory: so a path shows which worker it belongs to."""
     place = directory() / os.environ.get("PYTEST_XDIST_WORKER", "main")
     place.mkdir(exist_ok=True)
     return place
 
 
 def once(name: str, make: Callable[[Path], None]) -> Path:
-    """The path `name`, made by the first worker that asks for it while the others wait."""
+    """Return the path `name`. The first worker that asks for it makes it, and the others wait."""
     place, made = directory() / name, directory() / f"{name}.made"
     lock = directory() / f"{name}.lock"
     lock.touch()

@@ -1,4 +1,4 @@
-"""Images of a test's own, in stores of their own; and what a runtime tells of those that it has."""
+"""Images that a test makes for itself, in stores of their own; and what a runtime says about its images."""
 
 import os
 import re
@@ -13,14 +13,14 @@ from tests.support.runtime import Runtime
 
 
 def own_store(runtime: Runtime, tmp_path: Path) -> Runtime:
-    """The same runtime with a store of the test's own, empty. Podman keeps its one: it has room for more names."""
+    """Return the runtime with an empty store for this test. Podman keeps its one store: tests use different names."""
     return replace(runtime, environment={**runtime.environment, "MYDOCKER_ROOT": str(tmp_path / "state")})
 
 
 def sheltered(runtime: Runtime, tmp_path: Path) -> tuple[str, ...]:
-    """The words before a command that may go wrong: root's files are read-only there, but for the test's own directory.
+    """Return the words before a risky command: the root file system is read-only for it, but not the test's directory.
 
-    A runtime that an archive can lead astray shall fail a test, and not ruin the machine."""
+    If an archive makes a runtime write outside the image, the test fails, and the machine stays as it is."""
     if runtime.podman or runtime.rootless:
         return ()
     script = f'mount --bind {tmp_path} {tmp_path} && mount -o remount,bind,ro / && exec "$@"'
@@ -28,14 +28,14 @@ def sheltered(runtime: Runtime, tmp_path: Path) -> tuple[str, ...]:
 
 
 def unpacked(runtime: Runtime, archive: Path, root: Path) -> None:
-    """A directory with what is in the archive: what steps 3 to 5 run instead of an image."""
+    """Unpack an archive into a new directory: steps 3 to 5 run this instead of an image."""
     script = 'mkdir -m 755 "$2" && tar -xf "$1" -C "$2" -p'
     made = runtime.popen(["sh", "-c", script, "sh", str(archive), str(root)]).end()
     assert made.code == 0, made.err.decode()
 
 
 def imported(runtime: Runtime, tmp_path: Path, members: Iterable[Member] | Path) -> Runtime:
-    """The same runtime with an image of its own, of these members or of this archive, in a store of its own."""
+    """Return the runtime with its own store and image, which has these members, or is made from this archive."""
     archive = members if isinstance(members, Path) else tmp_path / "image.tar"
     if not isinstance(members, Path):
         image.write(archive, list(members))
@@ -51,14 +51,14 @@ def imported(runtime: Runtime, tmp_path: Path, members: Iterable[Member] | Path)
 
 
 def shell() -> list[Member]:
-    """The least image that runs a script."""
+    """Return the members of the smallest image that can run a script."""
     program = Path(shutil.which("busybox") or "/bin/busybox").read_bytes()
     names = "cat echo grep id ls mkdir pwd sh sleep stat touch true"
     return [file("bin/busybox", program, 0o755), *(link(f"bin/{name}", "busybox") for name in names.split())]
 
 
 def tiny() -> Path:
-    """An archive with one small file: enough of an image where nothing is run in it."""
+    """Return an archive with one small file: a sufficient image if no container runs."""
     return session.once("tiny.tar", lambda path: image.write(path, [file("hello", b"hello\n")]))
 
 
@@ -69,7 +69,7 @@ def import_tiny(runtime: Runtime, name: str) -> str:
 
 
 def table(runtime: Runtime) -> list[list[str]]:
-    """What `images` prints, by its columns, without the heading."""
+    """Return the table that `images` prints, as rows of columns, without the heading."""
     heading, *lines = runtime.call("images").text.splitlines()
     starts = [match.start() for match in re.finditer(r"(?<!\S)\S+(?: \S+)*", heading)]
     ends = [*starts[1:], None]
@@ -77,11 +77,11 @@ def table(runtime: Runtime) -> list[list[str]]:
 
 
 def named(runtime: Runtime) -> dict[str, str]:
-    """The ids by `name:tag`."""
+    """Return each image's id by its `name:tag`."""
     return {f"{name}:{tag}": id for name, tag, id, *_ in table(runtime)}
 
 
 def left(store: Path) -> list[Path]:
-    """What is kept of images, whole or half: directories beside the files that list them."""
+    """Return what is kept of images, complete or not: all directories in `images` and `tmp`."""
     places = [store / place for place in ("images", "tmp") if (store / place).exists()]
     return [entry for place in places for entry in place.iterdir() if entry.is_dir()]

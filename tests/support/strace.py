@@ -1,4 +1,4 @@
-"""strace(1): the witness of what a runtime really asked of the kernel, and the saboteur that makes a call fail."""
+"""strace(1): it shows what a runtime really asks of the kernel, and it can make a system call fail."""
 
 import re
 import shutil
@@ -12,7 +12,7 @@ from tests.support.runtime import Missing
 
 @dataclass(frozen=True)
 class Call:
-    """One system call as strace prints it: `arguments` and `result` are text; of one that never ended, `?`."""
+    """One system call as strace prints it. `arguments` and `result` are text; if it never ended, the result is `?`."""
 
     pid: int
     name: str
@@ -21,7 +21,7 @@ class Call:
 
     @property
     def path(self) -> str:
-        """The file that it names first, by a descriptor or by its path; empty if it names none."""
+        """The first file in its arguments, given by a descriptor or by a path; empty if there is none."""
         found = re.match(r"\d+<([^>]*)>", self.arguments) or re.search(r'"((?:[^"\\]|\\.)*)"', self.arguments)
         return found[1] if found else ""
 
@@ -34,12 +34,12 @@ def program() -> str:
 
 
 def recording(trace: Path) -> tuple[str, ...]:
-    """The words before a command that have all of its system calls written to a file, in full."""
+    """Return the words before a command: with them, strace writes all of its system calls to a file, in full."""
     return (program(), "-f", "-y", "-v", "-s", "65535", "-o", str(trace))
 
 
 def calls(trace: Path) -> Iterator[Call]:
-    """The calls of a recording, in the order in which they ended."""
+    """Yield the calls of a recording, in the order in which they ended."""
     begun: dict[str, str] = {}  # by process: a call during which another process made one is in two pieces
     for line in trace.read_text(errors="surrogateescape").splitlines():
         pid, text = line.split(maxsplit=1)
@@ -54,8 +54,8 @@ def calls(trace: Path) -> Iterator[Call]:
 
 
 def after(trace: Path, since: str) -> Iterator[Call]:
-    """What a process did from its first call `since` until it executed a program; also those of its children that were
-    born in that time."""
+    """Yield the calls of a process from its first call `since` until it executes a program, and those of the children
+    that it has started in that time."""
     inside = set[int]()
     for call in calls(trace):
         if call.pid in inside:
@@ -69,7 +69,7 @@ def after(trace: Path, since: str) -> Iterator[Call]:
 
 
 def opened_to_write(trace: Path, since: str) -> Iterator[str]:
-    """The files that were opened to be written to, or should have been, after a process called `since`."""
+    """Yield the files that were opened for writing, or should have been, after a process called `since`."""
     for call in after(trace, since):
         if call.name in ("open", "openat", "openat2", "creat") and "O_RDONLY" not in call.arguments:
             real = re.fullmatch(r"\d+<(.*)>", call.result)
@@ -80,8 +80,8 @@ def opened_to_write(trace: Path, since: str) -> Iterator[str]:
 class Point:
     """A moment of a run: the `count`th call of this name in the runtime or, if `inside`, in the child that it clones.
 
-    Strace counts each process's calls, but sabotages those of all. So a call of the child's is told by its `path`, if
-    the runtime has made as many of this name; `count` is then among those on this path.
+    strace counts the calls of each process, but makes that call fail in all processes. If the runtime has made as many
+    calls of this name, a call of the child is found by its `path`; `count` then counts the calls with this path.
     """
 
     call: Call
@@ -90,7 +90,7 @@ class Point:
     path: str = ""
 
     def sabotage(self, fault: str) -> list[str]:
-        """The words before a command that make this call fail (`error=ENOSPC`) or its process die (`signal=KILL`)."""
+        """Return the words before a command: this call fails (`error=ENOSPC`) or its process dies (`signal=KILL`)."""
         words = [program(), "--quiet=all", "-o", "/dev/null", "-e", f"trace={self.call.name}"]
         if self.inside:
             words.append("-f")
@@ -104,8 +104,8 @@ class Point:
 
 
 def points(trace: Path) -> list[Point]:
-    """The moments of a recorded run in which something could go wrong: in the runtime from when all modules have been
-    loaded until its end, in the child that it clones until that executes the command."""
+    """Return the moments of a recorded run in which something could fail: in the runtime after all modules are
+    loaded, and in the child that it clones, until the child executes the command."""
     made = list(calls(trace))
     runtime = [call for call in made if call.pid == made[0].pid]
     cloned = [n for n, call in enumerate(runtime) if re.match("clone|v?fork", call.name) and call.result.isdecimal()]

@@ -1,4 +1,4 @@
-"""`Terminal`: a user at a terminal, who types, reads, resizes the window and closes it."""
+"""`Terminal`: a user at a terminal who types, reads, resizes the window and closes it."""
 
 import fcntl
 import os
@@ -21,7 +21,7 @@ PATIENCE = 15.0 * session.SLOWNESS  # seconds
 
 
 class Terminal:
-    """A command in the foreground of a terminal of its own; with stdout=PIPE its output goes elsewhere."""
+    """A command in the foreground of a new terminal. With stdout=PIPE its output goes to a pipe instead."""
 
     def __init__(
         self,
@@ -62,14 +62,14 @@ class Terminal:
         self.pid = int(self._told())
 
     def send(self, typed: str | bytes) -> None:
-        """Type. The enter key is `\\r`, Ctrl-C is `\\x03`."""
+        """Type these keys. The enter key is `\\r`, Ctrl-C is `\\x03`."""
         data = typed.encode() if isinstance(typed, str) else typed
         while data:
             select.select([], [self.master], [], PATIENCE)
             data = data[os.write(self.master, data) :]
 
     def expect(self, pattern: str) -> re.Match[bytes]:
-        """Read the screen up to and including a match of this regular expression."""
+        """Read the output up to the end of the first match of this regular expression."""
         deadline = time.monotonic() + PATIENCE
         while not (found := re.search(pattern.encode(), self.seen, re.DOTALL)):
             assert time.monotonic() < deadline, f"{pattern!r} never appeared; the screen shows {self.seen[-2000:]!r}"
@@ -81,11 +81,11 @@ class Terminal:
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def settings(self) -> list[Any]:
-        """termios(3): what the terminal does with what is typed. A shell needs it back as it was."""
+        """Return the terminal's settings (termios(3)). A shell needs the same settings again after the command."""
         return termios.tcgetattr(self.master)
 
     def end(self) -> int:
-        """Wait for the command's end, reading all that it prints; its exit code as a shell counts."""
+        """Wait until the command ends, and read all its output. Returns its exit code, as a shell shows it."""
         if self.code is None:
             self.code = int(self._told())
             while self._read(0):
@@ -93,11 +93,11 @@ class Terminal:
         return self.code
 
     def send_signal(self, number: int) -> None:
-        """A signal for the command, from elsewhere than this terminal."""
+        """Send a signal to the command, but not through this terminal."""
         os.kill(self.pid, number)
 
     def close(self) -> None:
-        """The window is closed: the kernel sends SIGHUP to the shell, and through its death to what runs in it."""
+        """Close the window. The kernel sends SIGHUP to the shell and, when the shell has died, to the command in it."""
         if self.master >= 0:
             os.close(self.master)
             self.master = -1
@@ -118,7 +118,7 @@ class Terminal:
             self._report = -1
 
     def _told(self) -> str:
-        """The leader's next line, while the screen is read so that nobody has to wait for us."""
+        """Return the leader's next line. Read the output meanwhile, so that the command never waits for us."""
         deadline = time.monotonic() + PATIENCE
         while not select.select([self._report], [], [], 0)[0]:
             assert time.monotonic() < deadline, f"the command does not end; the screen shows {self.seen[-2000:]!r}"
@@ -144,12 +144,12 @@ class Terminal:
 
 
 def sane(terminal: Terminal) -> None:
-    """The guard that puts the terminal back may need a moment after the end."""
+    """Wait until the terminal is restored: the guard may need a moment after the runtime's end."""
     host.wait_until(lambda: terminal.settings() == terminal.before, "the caller's terminal is as it was", 3)
 
 
 def sleeping(state: str) -> None:
-    """Wait until the `sleep` that was typed is at work (S), stopped (T) or gone."""
+    """Wait until the `sleep` that was typed is sleeping (S), stopped (T), or has ended ("")."""
 
     def seen() -> str:
         return "".join(process.state for process in host.contained() if process.name == "sleep")

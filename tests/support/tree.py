@@ -1,4 +1,4 @@
-"""All that a file system knows of the files below a directory, to be compared."""
+"""All that a file system knows about the files below a directory, in a form that can be compared."""
 
 import hashlib
 import os
@@ -15,7 +15,7 @@ from tests.support.runtime import Runtime
 
 @dataclass(frozen=True)
 class Entry:
-    """All that a file system knows of a file."""
+    """All that a file system knows about one file."""
 
     kind: str
     mode: int
@@ -28,7 +28,7 @@ class Entry:
 
 
 def seen(top: Path) -> dict[bytes, Entry]:
-    """The tree below a directory."""
+    """Return the entries of the tree below a directory, by their paths."""
     paths = below(top)
     names: dict[tuple[int, int], set[bytes]] = {}
     for path in paths:
@@ -37,7 +37,7 @@ def seen(top: Path) -> dict[bytes, Entry]:
 
 
 def below(top: Path) -> list[bytes]:
-    """The paths of all files and directories below a directory."""
+    """Return the paths of all files and directories below a directory."""
     walk = os.walk(os.fsencode(top))
     return [os.path.join(place, name) for place, folders, files in walk for name in (*folders, *files)]
 
@@ -75,7 +75,7 @@ def attribute_names(path: bytes) -> list[str]:
 
 @contextmanager
 def inside(runtime: Runtime) -> Iterator[Path]:
-    """The root directory of a container of this image, seen from outside, for as long as that runs."""
+    """Run a container of this image. Yields its root directory as the host sees it, while it runs."""
     started = runtime.start("sh", "-c", "echo ready; cat", options=["-i"], stdin=subprocess.PIPE)
     assert started.line() == "ready", started.end().err
     yield Path(f"/proc/{host.init().pid}/root")

@@ -1,8 +1,9 @@
-"""No test hangs the run. pytest-timeout raises an error in a test that takes too long; this ends what that does not.
+"""No test may hang the run. pytest-timeout raises an error in a test that takes too long. If that does not help,
+this module ends the test.
 
-It looks at each phase of a test by itself (its set-up, its call, its end, and again where it is tried again). What has
-not ended some time after pytest-timeout should have ended it has all of its processes killed: most waits are for one of
-them. If it then still does not end, the worker goes: pytest-xdist names the test and starts another worker.
+It watches each phase of a test by itself (set-up, call, end, and each further try). If a phase has not ended some time
+after its timeout, all its processes are killed: most tests wait for one of them. If it still does not end, the worker
+exits: pytest-xdist names the test and starts another worker.
 """
 
 import faulthandler
@@ -20,7 +21,7 @@ MARGIN = 30.0 * session.SLOWNESS  # seconds, after pytest-timeout and once more 
 
 @contextmanager
 def over(name: str, limit: float) -> Iterator[None]:
-    """Watch over what is done in here. Its name can be read from outside, in the session's directory."""
+    """Watch the `with` block. Its name can be read from outside, in the session's directory."""
     now = session.worker() / "now"
     now.write_text(f"{name}\n")
     killed: list[str] = []
@@ -59,5 +60,5 @@ def leave(name: str) -> None:
 
 
 def told() -> Path:
-    """What the session tells at its end: what a worker prints while it tests is lost with it."""
+    """Return the file that the session prints at its end: a worker's own output would be lost with the worker."""
     return session.directory() / "hung"
