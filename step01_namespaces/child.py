@@ -100,7 +100,7 @@ def start(what: Callable[[socket.socket], object], flags: CLONE = NO_NEW_NAMESPA
             pid = linux.clone(flags) if who else os.fork()
             if pid == 0:
                 ours.close()  # else the child would keep it open, and never read end of file
-                explain.i_am(who)
+                explain.set_process_name(who)
                 do(what, its)
             if flags & CLONE.CLONE_NEWUSER:
                 namespaces.map_caller_to_root(pid)

@@ -24,10 +24,10 @@ def run(config: Config) -> int:
         cleanup.enter_context(guarded(child.kill))  # if we are killed, it is too
         cleanup.enter_context(signals_forwarded(child))
         child.go()
-        return attend(child, began(child), config.interactive)
+        return attend(child, wait_for_exec(child), config.interactive)
 
 
-def began(child: Child) -> int | None:
+def wait_for_exec(child: Child) -> int | None:
     """Wait until the child has become the command. Returns the master end of its terminal, if it has one.
 
     Raises ContainerError with the reason if the child fails before exec.

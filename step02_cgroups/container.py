@@ -25,13 +25,13 @@ def run(config: Config) -> int:
         cleanup.enter_context(guarded(child.kill))  # if we are killed, it is too
         cleanup.enter_context(signals_forwarded(child))
         child.go()
-        code = attend(child, began(child), config.interactive)
+        code = attend(child, wait_for_exec(child), config.interactive)
         if config.limits.memory:
             cgroup.complain_of_memory()
         return code
 
 
-def began(child: Child) -> int | None:
+def wait_for_exec(child: Child) -> int | None:
     """Wait until the child has become the command. Returns the master end of its terminal, if it has one.
 
     Raises ContainerError with the reason if the child fails before exec.

@@ -103,7 +103,7 @@ def start(
             pid = linux.clone(flags, cgroup) if who else os.fork()
             if pid == 0:
                 ours.close()  # else the child would keep it open, and never read end of file
-                explain.i_am(who)
+                explain.set_process_name(who)
                 do(what, its)
             if flags & CLONE.CLONE_NEWUSER:
                 namespaces.map_caller_to_root(pid)

@@ -23,9 +23,9 @@ def run(config: Config) -> int:
     with ExitStack() as cleanup:
         cgroup = cleanup.enter_context(cgroups.created(config.id, config.limits))
         image = cleanup.enter_context(images.used(config.image))
-        config, its = settings.settled(config, image.id)
+        config, own_settings = settings.settled(config, image.id)
         directory = cleanup.enter_context(store.owned("layers", config.id))
-        settings.write(directory, its)
+        settings.write(directory, own_settings)
         overlay.prepare(directory, image.path)
         cleanup.enter_context(volumes.held(config.volumes, image.path))
         main = partial(init.main, config, directory, cgroup)
@@ -33,13 +33,13 @@ def run(config: Config) -> int:
         cleanup.enter_context(guarded(child.kill))  # if we are killed, it is too
         cleanup.enter_context(signals_forwarded(child))
         child.go()
-        code = attend(child, began(child), config.interactive)
+        code = attend(child, wait_for_exec(child), config.interactive)
         if config.limits.memory:
             cgroup.complain_of_memory()
         return code
 
 
-def began(child: Child) -> int | None:
+def wait_for_exec(child: Child) -> int | None:
     """Wait until the child has become the command. Returns the master end of its terminal, if it has one.
 
     Raises ContainerError with the reason if the child fails before exec.

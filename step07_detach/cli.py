@@ -14,7 +14,7 @@ from .cgroups.limits import Limits, parse_size
 from .config import Config
 from .lib import explain
 from .lib.errors import PROGRAM, ContainerError, complain, exit_code, sentence
-from .lib.words import advice, without_values
+from .lib.words import advice, plain_switches
 from .records import new
 
 WORDS_AS_TYPED = {"allow_interspersed_args": False}  # options end at the first word that is not an option
@@ -112,7 +112,7 @@ def main() -> NoReturn:
         have_standard_streams()
         if sys.argv[1:2] != ["run"]:  # `run` starts faster without these imports
             from . import commands  # noqa: F401  each file there adds its commands to `app`
-        code = app(without_values(sys.argv[1:]) or ["--help"], prog_name=f"python -m {PROGRAM}", standalone_mode=False)
+        code = app(plain_switches(sys.argv[1:]) or ["--help"], prog_name=f"python -m {PROGRAM}", standalone_mode=False)
         sys.stdout.flush()
     except TyperException as error:
         complain(advice(*sys.argv[1:2]) or error.format_message())

@@ -69,7 +69,7 @@ def parse_one(text: str) -> Volume:
     target = f"/{os.path.normpath(target).lstrip('/')}"
     if target == "/":
         raise ContainerError(f"-v {text!r}: / would hide all of the container's files; take a directory below it")
-    if not may_be_covered(target):
+    if not may_mount_at(target):
         raise ContainerError(f"-v {text!r}: the runtime sets up /{Path(target).parts[1]} itself; choose another path")
     if "/" in source or source in (".", ".."):
         source = os.path.abspath(source)
@@ -78,7 +78,7 @@ def parse_one(text: str) -> Volume:
     return Volume(source, target, read_only="ro" in modes)
 
 
-def may_be_covered(target: str) -> bool:
+def may_mount_at(target: str) -> bool:
     """Whether a volume may be mounted here: not on /, not on /proc or /sys or below them, not on /dev, but below it."""
     return target not in ("/", "/dev") and Path(target).parts[1] not in ("proc", "sys")
 
@@ -198,7 +198,7 @@ def put_down(volumes: list[Volume], picked: list[int]) -> None:
         except OSError as error:
             raise ContainerError(f"-v: nothing can be mounted at {volume.target}: {error.strerror}") from None
         where = os.readlink(str(mount), dir_fd=paths)
-        if not may_be_covered(where):  # another container has put a link there since we looked
+        if not may_mount_at(where):  # another container has put a link there since we looked
             raise ContainerError(f"-v: {volume.target} has changed: it leads to {where}, where no volume may be")
         os.close(mount)
     os.close(paths)
@@ -207,7 +207,7 @@ def put_down(volumes: list[Volume], picked: list[int]) -> None:
 def make_target(target: str, is_directory: bool) -> str:
     """Follow the links in `target`, and return its real path. If it is missing, make it in the container's layer."""
     real = os.path.realpath(target)
-    if not may_be_covered(real):
+    if not may_mount_at(real):
         raise ContainerError(f"-v: {target} leads to {real} in this image, where no volume may be")
     folder = Path(real) if is_directory else Path(real).parent
     for missing in reversed([path for path in (folder, *folder.parents) if not path.exists()]):

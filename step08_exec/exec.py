@@ -31,7 +31,7 @@ from .cgroups import Cgroup
 from .cgroups.limits import Limits
 from .child import Child, do, guarded, start
 from .config import Config
-from .container import attend, began, signals_forwarded
+from .container import attend, signals_forwarded, wait_for_exec
 from .lib import explain, linux
 from .lib.errors import ContainerError, sentence
 from .lib.linux import CLONE, PR
@@ -54,13 +54,13 @@ def run(record: Record, config: Config) -> int:
             cleanup.enter_context(guarded(child.kill))
             cleanup.enter_context(signals_forwarded(child))
             child.go()
-            master = began(child)
+            master = wait_for_exec(child)
         except (FileNotFoundError, ProcessLookupError):
             raise ended from None
         return attend(child, master, config.interactive, log=lambda output: None)
 
 
-def made_with(record: Record) -> Config:
+def config_of(record: Record) -> Config:
     """Return the container's config as `run` got it. A container made by an earlier step has fewer fields on record."""
     known = {"workdir": "/", "user": "0", "env": {}, "entrypoint": None} | record.config
     known |= {"limits": Limits(**known["limits"]), "volumes": []}
@@ -88,7 +88,7 @@ def join(config: Config, target: int, cgroup: Cgroup, channel: socket.socket) ->
     except OSError as error:
         raise ContainerError(f"the container cannot be joined, perhaps it has just ended: {sentence(error)}") from None
     if pid == 0:
-        explain.i_am("init")
+        explain.set_process_name("init")
         do(partial(inside, config, target), channel)
     return pid
 

@@ -30,7 +30,7 @@ from .records.record import load
 def to_image(reference: str, name: str) -> tuple[str, int]:
     """Make an image called `name` from a container. Returns the image's id and the size of its files in bytes."""
     catalog.parse(name)
-    with standing_still(records.find(reference)) as directory:
+    with paused(records.find(reference)) as directory:
 
         def fill(root: Path) -> int:
             settings.write(root.parent, settings.read(directory))
@@ -45,7 +45,7 @@ def to_archive(reference: str, file: Path, name: str | None) -> int:
     With `name`, write an image as `docker save` does; the root is its only layer.
     """
     compress = compressor(file)
-    with appearing(file) as target, standing_still(records.find(reference)) as directory:
+    with atomic_file(file) as target, paused(records.find(reference)) as directory:
 
         def work() -> int:
             with compress(target) as compressed, TemporaryFile(dir=file.parent) as layer:
@@ -59,7 +59,7 @@ def to_archive(reference: str, file: Path, name: str | None) -> int:
 
 
 @contextmanager
-def standing_still(directory: Path) -> Iterator[Path]:
+def paused(directory: Path) -> Iterator[Path]:
     """Pause the container of this directory inside the `with` block, and keep its layer.
 
     The container can still end, if there is no freezer or somebody kills it. Then its layer stays until we are done.
@@ -106,7 +106,7 @@ def compressor(file: Path) -> Callable[[IO[bytes]], Any]:
 
 
 @contextmanager
-def appearing(file: Path) -> Iterator[IO[bytes]]:
+def atomic_file(file: Path) -> Iterator[IO[bytes]]:
     """Open a file to write. It gets its name at the end, when it is complete. A guard removes an incomplete file."""
     if file.is_dir() or not file.parent.is_dir():
         raise ContainerError(f"-o {str(file)!r}: give the name of a file, in a directory that exists")

@@ -47,9 +47,9 @@ def run(config: Config, caller: socket.socket | None = None) -> int:
         config = replace(config, ports=[*published])
         cgroup = cleanup.enter_context(cgroups.created(config.id, config.limits))
         image = cleanup.enter_context(images.used(config.image))
-        config, its = settings.settled(config, image.id)
+        config, own_settings = settings.settled(config, image.id)
         directory = cleanup.enter_context(new.recorded(config, image.id))
-        settings.write(directory, its)
+        settings.write(directory, own_settings)
         overlay.prepare(directory, image.path)
         cleanup.enter_context(volumes.held(config.volumes, image.path))
         config = replace(config, volumes=[*config.volumes, *files.make(directory, config)])
@@ -67,7 +67,7 @@ def run(config: Config, caller: socket.socket | None = None) -> int:
         cleanup.enter_context(network.connected(record.load(directory).name, config, namespace))
         ports.keep(published)
         child.go()
-        master = began(child)
+        master = wait_for_exec(child)
         record.note(directory, started=time.time())
         if caller is not None:  # -d: tell it that the command runs, and become the monitor
             caller.send(b"0 runs")
@@ -83,7 +83,7 @@ def run(config: Config, caller: socket.socket | None = None) -> int:
         return code
 
 
-def began(child: Child) -> int | None:
+def wait_for_exec(child: Child) -> int | None:
     """Wait until the child has become the command. Returns the master end of its terminal, if it has one.
 
     Raises ContainerError with the reason if the child fails before exec.

@@ -61,7 +61,7 @@ def set_up(config: Config, directory: Path, channel: socket.socket) -> None:
     namespaces.make_mounts_private()
     picked = volumes.pick_up(config.volumes)
     if config.network != "host":
-        network.let_users_in()
+        network.allow_users()
     rootfs.enter(overlay.mount(directory))
     volumes.put_down(config.volumes, picked)
     if config.network != "host":

@@ -35,7 +35,7 @@ def advice(command: str = "") -> str:
     return ""
 
 
-def without_values(words: list[str]) -> list[str]:
+def plain_switches(words: list[str]) -> list[str]:
     """Return the words with `--rm=true` as `--rm` and without `--rm=false`. Words after the options do not change."""
     options = words[:1]
     for place, word in enumerate(words[1:], start=1):

@@ -25,7 +25,7 @@ def descriptor() -> list[int]:
     return [] if _out is None else [_out]
 
 
-def i_am(who: str) -> None:
+def set_process_name(who: str) -> None:
     """Set the name of this process for its lines."""
     global _who
     _who = who

@@ -33,7 +33,7 @@ def exec_(
     environment.check_workdir(workdir)
     variables = environment.parse(env_file or [], env or [])
     record = records.get(reference)
-    own = exec.made_with(record)
+    own = exec.config_of(record)
     config = replace(
         own,
         command=command,

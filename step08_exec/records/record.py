@@ -89,10 +89,10 @@ def note(directory: Path, **facts: Any) -> None:
 def finish(directory: Path, code: int) -> None:
     """Record that the container has ended with this exit code, and clean up. The caller holds its lock."""
     note(directory, exit_code=code, finished=time.time())
-    tidy(directory)
+    clean_up(directory)
 
 
-def tidy(directory: Path) -> None:
+def clean_up(directory: Path) -> None:
     """Remove what is left of a dead container, and close its record."""
     cgroups.remove_all(directory.name)
     close(directory)
@@ -125,4 +125,4 @@ def repair(directory: Path) -> None:
         if "closed" not in record.state:
             # It may still run: the kernel forgets PR_SET_PDEATHSIG when a command changes its user.
             process.send(record.state, signal.SIGKILL, patience=10)
-            tidy(directory)
+            clean_up(directory)

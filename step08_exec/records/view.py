@@ -48,7 +48,7 @@ def view(record: Record) -> dict[str, Any]:
 
 def view_image(reference: str) -> dict[str, Any]:
     """Return all that is known of an image. Raises ContainerError if there is none."""
-    from ..images.layers import HERE  # here and not above: it imports a lot
+    from ..images.layers import RUNS_HERE  # here and not above: it imports a lot
 
     image = catalog.find(reference)
     facts = store.read_json(catalog.directory(image) / "image.json")
@@ -56,7 +56,7 @@ def view_image(reference: str) -> dict[str, Any]:
         "Id": image,
         "RepoTags": [name for name, owner in catalog.names().items() if owner == image],
         "Created": rfc3339(facts.get("created")),
-        "Architecture": HERE[0],
+        "Architecture": RUNS_HERE[0],
         "Os": "linux",
         "Size": facts.get("size", 0),
         "Config": settings.read(catalog.directory(image)),

@@ -26,11 +26,11 @@ from ..lib import linux, store
 from ..lib.errors import ContainerError
 from . import copy, pack, settings, unpack
 
-MOST = 2**22  # bytes of JSON
-MARK, OPAQUE = ".wh.", ".wh..wh..opq"
+LARGEST_JSON = 2**22  # bytes of JSON
+WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
 LAYER = re.compile(r"application/vnd\.(oci\.image\.layer\.v1|docker\.image\.rootfs\.diff)\.tar([.+](gzip|zstd))?")
 MACHINES = {"x86_64": ["amd64", "386"], "i686": ["386"], "aarch64": ["arm64"], "armv7l": ["arm"]}
-HERE = MACHINES.get(os.uname().machine, [os.uname().machine])  # what this machine can run, as images name it
+RUNS_HERE = MACHINES.get(os.uname().machine, [os.uname().machine])  # what this machine can run, as images name it
 SEVERAL = "there are several images in it: save only the one that you want"
 
 
@@ -112,14 +112,14 @@ def hexadecimal(digest: str) -> str:
 def for_this_machine(manifests: Any) -> Any:
     """Return the manifest for Linux on this machine. Of several variants, such as v6 and v7, the first runs on all."""
     found: dict[Any, dict[str, Any]] = {}
-    platforms = [{"os": "linux", "architecture": HERE[0]} | (each.get("platform") or {}) for each in manifests]
+    platforms = [{"os": "linux", "architecture": RUNS_HERE[0]} | (each.get("platform") or {}) for each in manifests]
     for each, platform in zip(manifests, platforms, strict=True):
-        if platform["os"] == "linux" and platform["architecture"] in HERE:
-            rank = HERE.index(platform["architecture"]), platform.get("variant", "")
+        if platform["os"] == "linux" and platform["architecture"] in RUNS_HERE:
+            rank = RUNS_HERE.index(platform["architecture"]), platform.get("variant", "")
             found.setdefault(rank, {})[each.get("digest")] = each
     if not found:
         there = sorted({f"{platform['os']}/{platform['architecture']}" for platform in platforms})
-        raise ContainerError(f"this machine is linux/{HERE[0]}, and the image is for {', '.join(there) or 'none'}")
+        raise ContainerError(f"this machine is linux/{RUNS_HERE[0]}, and the image is for {', '.join(there) or 'none'}")
     if len(best := found[min(found)]) > 1:
         raise ContainerError(SEVERAL)
     return next(iter(best.values()))
@@ -128,7 +128,7 @@ def for_this_machine(manifests: Any) -> Any:
 def document(folder: Path, name: str) -> Any:
     """Return the content of a JSON file."""
     with opened(folder, name) as file:
-        if os.fstat(file.fileno()).st_size > MOST:
+        if os.fstat(file.fileno()).st_size > LARGEST_JSON:
             raise ContainerError(f"the image is damaged: {name!r} is longer than any description of an image")
         return json.loads(file.read())
 
@@ -159,7 +159,7 @@ def unpack_layer(folder: Path, name: str, digest: str, root: Path) -> int:
     with opened(folder, name) as file:
         child.run(partial(unpack.confined, file.fileno(), root, delete, digest))
         file.seek(0)
-        unmarked = partial(unpack.unpack_all, left_out=lambda path: os.path.basename(path).startswith(MARK))
+        unmarked = partial(unpack.unpack_all, left_out=lambda path: os.path.basename(path).startswith(WHITEOUT))
         return child.run(partial(unpack.confined, file.fileno(), root, unmarked))
 
 
@@ -168,10 +168,10 @@ def delete(archive: tarfile.TarFile) -> int:
     for member in iter(archive.next, None):
         archive.members.clear()  # type: ignore[attr-defined]  # as in unpack_all
         folder, name = os.path.split(os.path.normpath(f"/{member.name}"))
-        if not name.startswith(MARK) or os.path.realpath(folder) != folder or not os.path.isdir(folder):
+        if not name.startswith(WHITEOUT) or os.path.realpath(folder) != folder or not os.path.isdir(folder):
             continue
-        gone = [name.removeprefix(MARK)]
-        if name.startswith(MARK + MARK):  # all files, or a mark that only the file system aufs uses
+        gone = [name.removeprefix(WHITEOUT)]
+        if name.startswith(WHITEOUT + WHITEOUT):  # all files, or a mark that only the file system aufs uses
             gone = os.listdir(folder) if name == OPAQUE else []
         if not {"", ".", ".."}.isdisjoint(gone):
             raise ContainerError(f"the image is damaged: {member.name!r} does not name what it deletes")
@@ -190,7 +190,7 @@ def write(target: IO[bytes], layer: IO[bytes], name: str, own: settings.Settings
     digest = hashlib.file_digest(layer, "sha256").hexdigest()  # type: ignore[arg-type]
     rootfs = {"type": "layers", "diff_ids": [f"sha256:{digest}"]}
     made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    facts = {"created": made, "architecture": HERE[0], "os": "linux", "config": own, "rootfs": rootfs}
+    facts = {"created": made, "architecture": RUNS_HERE[0], "os": "linux", "config": own, "rootfs": rootfs}
     config = json.dumps(facts | {"history": [{"created": made, "created_by": "commit"}]}).encode()
     names = [f"{digest}.tar", f"{hashlib.sha256(config).hexdigest()}.json", "manifest.json"]
     manifest = json.dumps([{"Config": names[1], "RepoTags": [name], "Layers": names[:1]}]).encode()

@@ -124,11 +124,11 @@ def connect(network_name: str, container: str, container_name: str, namespace: N
         try:
             maker.create(network)  # whatever is missing of it; after a reboot: all
             maker.connect(network, endpoint, namespace)
-            lead_ports(container)
+            publish_ports(container)
         except BaseException:
             detach(model.get(network_name), container)
             raise
-        tell_names(network, container)
+        update_hosts(network, container)
 
 
 def free_interface(container: str) -> str:
@@ -145,7 +145,7 @@ def detach(network: Network, container: str) -> None:
     endpoint = network.endpoints.pop(container)
     driver(network.driver).disconnect(network, endpoint)
     network.save()
-    tell_names(network, container)
+    update_hosts(network, container)
 
 
 def disconnect(network_name: str, container: str, container_name: str) -> None:
@@ -155,10 +155,10 @@ def disconnect(network_name: str, container: str, container_name: str) -> None:
         if container not in network.endpoints:
             raise ContainerError(f"{container_name}: it is not on {network_name}")
         detach(network, container)
-        lead_ports(container)
+        publish_ports(container)
 
 
-def lead_ports(container: str) -> None:
+def publish_ports(container: str) -> None:
     """Lead a container's published ports to its first endpoint, as its answers leave by this one.
 
     The caller holds the lock of `networks`.
@@ -191,7 +191,7 @@ def networks_of(container: str) -> list[Network]:
     return [network for network in model.every() if container in network.endpoints]
 
 
-def tell_names(network: Network, container: str) -> None:
+def update_hosts(network: Network, container: str) -> None:
     """Write /etc/hosts of all containers on a network, and of the container that has come or gone."""
     networks = model.every()
     for member in {container} if network.name == DEFAULT else {*network.endpoints, container}:
@@ -200,7 +200,7 @@ def tell_names(network: Network, container: str) -> None:
             files.write_hosts(store.folder("containers") / member, known)
 
 
-def let_users_in() -> None:
+def allow_users() -> None:
     """Allow all users of a container what is for root alone by default: ports below 1024, and ping. ip(7)."""
     linux.write_file("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")
     first, _, count = Path("/proc/self/gid_map").read_text().split()[-3:]  # a user namespace may have only one

@@ -67,7 +67,7 @@ def delete(network: Network) -> None:
         host.delete(bridge)
         others = host.bridges()  # of another store, or Docker's: they need forwarding as well
     chains = nft.forward_chains()
-    rules = deletions(network) if OF_IPTABLES in chains else []
+    rules = delete_commands(network) if OF_IPTABLES in chains else []
     nft.run("\n".join([f"table ip {bridge}", f"delete table ip {bridge}", *rules]))  # named first, so that it exists
     if not others and (store.read_json(forwarding()).get("boot") == boot_id() or OF_GUARD in chains):
         linux.write_file(FORWARD, "0")
@@ -215,7 +215,7 @@ def forward(network: Network, chains: dict[nft.Place, str]) -> None:
         if policy != "drop" and not any(map(nft.refuses_all, nft.rules(place))):
             continue
         if place == OF_IPTABLES:
-            let_through(network)
+            accept_in_iptables(network)
         else:
             complain(
                 f"the chain {chain} of the nftables table {family} {table} drops what is forwarded: "
@@ -233,15 +233,15 @@ def warn_of_iptables(network: Network) -> None:
         )
 
 
-def let_through(network: Network) -> None:
+def accept_in_iptables(network: Network) -> None:
     """Put our two rules before those of iptables."""
-    bridge, before = bridge_of(network), deletions(network)
+    bridge, before = bridge_of(network), delete_commands(network)
     if len(before) != 2:
         rule = f'insert rule {" ".join(OF_IPTABLES)} %s "{bridge}" accept comment "mydocker {bridge}"'
         nft.run("\n".join([*before, rule % "iifname", rule % "oifname"]))
 
 
-def deletions(network: Network) -> list[str]:
+def delete_commands(network: Network) -> list[str]:
     """Return the commands that delete our two rules. We find these rules by their comment."""
     ours = [rule for rule in nft.rules(OF_IPTABLES) if rule.get("comment") == f"mydocker {bridge_of(network)}"]
     return [f"delete rule {' '.join(OF_IPTABLES)} handle {rule['handle']}" for rule in ours]

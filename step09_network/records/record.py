@@ -89,10 +89,10 @@ def note(directory: Path, **facts: Any) -> None:
 def finish(directory: Path, code: int) -> None:
     """Record that the container has ended with this exit code, and clean up. The caller holds its lock."""
     note(directory, exit_code=code, finished=time.time())
-    tidy(directory)
+    clean_up(directory)
 
 
-def tidy(directory: Path) -> None:
+def clean_up(directory: Path) -> None:
     """Remove what is left of a dead container, and close its record."""
     from ..network import release  # here and not above: it imports volumes.py, which imports us
 
@@ -128,4 +128,4 @@ def repair(directory: Path) -> None:
         if "closed" not in record.state:
             # It may still run: the kernel forgets PR_SET_PDEATHSIG when a command changes its user.
             process.send(record.state, signal.SIGKILL, patience=10)
-            tidy(directory)
+            clean_up(directory)

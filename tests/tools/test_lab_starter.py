@@ -309,7 +309,7 @@ def test_a_lab_tells_its_task(lab: Path) -> None:
     assert text.startswith("# Lab 4: a layer to write on\n\n**At the end of this chapter**")
     assert not re.search(r"@[A-Z]+@", text)
     assert "1. `prepare` in `overlay.py`. Make a layer" in text
-    assert "5. `attributes` in `overlay.py`. The option that says" in text
+    assert "5. `attributes` in `overlay.py`. Return the option" in text
     assert "python -m my_runtime run busybox true" in text
     for task in tasks.load(4):
         now = "green" if task.starter == "passes" else "red"
