@@ -21,7 +21,7 @@ def run(config: Config) -> int:
     with ExitStack() as cleanup:
         main = partial(init.main, config)
         child = cleanup.enter_context(closing(start(main, namespaces.flags(), "init")))
-        cleanup.enter_context(guarded(child.kill))  # if we are killed, it is too
+        cleanup.enter_context(guarded(child.kill, needs=child.pidfd))  # if we are killed, it is too
         cleanup.enter_context(signals_forwarded(child))
         child.go()
         return attend(child, wait_for_exec(child), config.interactive)

@@ -70,7 +70,7 @@ def raw(fd: int) -> Iterator[None]:
     The guard restores it even if the runtime is killed with SIGKILL: else the user's shell would show no keys.
     """
     before = termios.tcgetattr(fd)
-    with guarded(lambda: termios.tcsetattr(fd, termios.TCSANOW, before)):
+    with guarded(lambda: termios.tcsetattr(fd, termios.TCSANOW, before), needs=fd):
         tty.setraw(fd, termios.TCSANOW)
         yield
 

@@ -136,14 +136,16 @@ def do(what: Callable[[socket.socket], object], channel: socket.socket) -> NoRet
 
 
 @contextmanager
-def guarded(undo: Callable[[], object]) -> Iterator[None]:
+def guarded(undo: Callable[[], object], needs: int) -> Iterator[None]:
     """Start a second process, the guard, that calls `undo` at the end, even if the runtime is killed with SIGKILL.
 
-    The guard waits for end of file on its channel: however we die, the kernel closes our end.
+    The guard waits for end of file on its channel: however we die, the kernel closes our end. `undo` may use the
+    standard streams and the descriptor `needs`. All others are closed: a pipe's end that the guard kept would be open.
     """
 
     def watch(channel: socket.socket) -> None:
         os.setsid()  # so that signals to the runtime's process group do not reach it
+        close_all_but([channel.fileno(), needs])
         channel.recv(1)
         undo()
 
@@ -162,5 +164,5 @@ def close_all_but(keep: Iterable[int]) -> None:
     for fd in sorted(keep):
         if first < fd:
             linux.close_range(first, fd - 1)
-        first = fd + 1
+        first = max(first, fd + 1)
     linux.close_range(first, 2**32 - 1)

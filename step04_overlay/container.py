@@ -26,7 +26,7 @@ def run(config: Config) -> int:
         overlay.prepare(directory, image)
         main = partial(init.main, config, directory, cgroup)
         child = cleanup.enter_context(closing(start(main, namespaces.flags(), "init", cgroup.birthplace)))
-        cleanup.enter_context(guarded(child.kill))  # if we are killed, it is too
+        cleanup.enter_context(guarded(child.kill, needs=child.pidfd))  # if we are killed, it is too
         cleanup.enter_context(signals_forwarded(child))
         child.go()
         code = attend(child, wait_for_exec(child), config.interactive)

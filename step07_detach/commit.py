@@ -111,6 +111,6 @@ def atomic_file(file: Path) -> Iterator[IO[bytes]]:
     if file.is_dir() or not file.parent.is_dir():
         raise ContainerError(f"-o {str(file)!r}: give the name of a file, in a directory that exists")
     half = file.with_name(f".{os.urandom(6).hex()}.part")
-    with guarded(lambda: half.unlink(missing_ok=True)), open(half, "xb") as target:
+    with guarded(lambda: half.unlink(missing_ok=True), needs=2), open(half, "xb") as target:
         yield target
         linux.rename(half, file)

@@ -54,7 +54,7 @@ def run(config: Config, caller: socket.socket | None = None) -> int:
         for end in ends:
             os.close(end)
         if caller is None:  # the monitor has no guard: a guard would need more memory than itself
-            cleanup.enter_context(guarded(child.kill))  # if we are killed, it is too
+            cleanup.enter_context(guarded(child.kill, needs=child.pidfd))  # if we are killed, it is too
         record.note(directory, **process.identity(child.pid))
         cleanup.enter_context(signals_forwarded(child))
         child.go()

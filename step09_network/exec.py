@@ -51,7 +51,7 @@ def run(record: Record, config: Config) -> int:
         try:
             cgroup = cleanup.enter_context(cgroups.existing(record.id))
             child = cleanup.enter_context(closing(joined(config, target, cgroup)))
-            cleanup.enter_context(guarded(child.kill))
+            cleanup.enter_context(guarded(child.kill, needs=child.pidfd))
             cleanup.enter_context(signals_forwarded(child))
             child.go()
             master = wait_for_exec(child)

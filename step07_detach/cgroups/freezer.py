@@ -38,7 +38,7 @@ def frozen(name: str) -> Iterator[bool]:
         thaw = os.open(switch, os.O_WRONLY)
         cleanup.callback(os.close, thaw)
         fcntl.flock(thaw, fcntl.LOCK_EX)  # one commit at a time: the first to end would resume it for both
-        cleanup.enter_context(guarded(lambda: os.write(thaw, off.encode())))  # the guard holds the lock too
+        cleanup.enter_context(guarded(lambda: os.write(thaw, off.encode()), needs=thaw))  # the guard holds the lock too
         cleanup.callback(let_go, switch, off)
         for _ in range(1000):
             linux.write_file(switch, on)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..lib import linux, store
 from ..lib.errors import ContainerError, NotFoundError
-from ..records import using
+from ..records import everything, using
 
 # As in Docker (distribution/reference): path components of lower case words, then a tag.
 WORD = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -96,6 +96,7 @@ def remove(reference: str) -> list[str]:
     """
     with linux.locked(store.folder("layers")):
         store.sweep(store.folder("layers"))
+    everything()  # this also repairs the records of killed containers
     with linux.locked(store.folder("images")):
         image = find(reference)
         by_name = ID.fullmatch(reference) is None or f"{reference}:latest" in names()
