@@ -118,6 +118,7 @@ def test_an_import(runtime: Runtime, trace: Path, tmp_path: Path, kind: str) -> 
     assert any("chroot(" in line for line in explained(result))
 
 
+@pytest.mark.long
 @pytest.mark.step(6)
 @pytest.mark.parametrize("kind", ["image", "archive"])
 def test_a_commit(runtime: Runtime, trace: Path, tmp_path: Path, kind: str) -> None:

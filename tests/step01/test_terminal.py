@@ -76,6 +76,7 @@ def test_a_burst_of_keys_is_not_lost(runtime: Runtime) -> None:
     assert terminal.end() == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("more", [0, 1000])
 def test_keys_that_nobody_reads_do_not_hold_up_the_output(runtime: Runtime, more: int) -> None:
     terminal = runtime.terminal("sh", "-c", "stty raw -echo; echo ready; sleep 2; echo later; sleep 60")

@@ -179,6 +179,7 @@ def test_a_layer_goes_however_the_container_ends(runtime: Runtime, code: int) ->
     assert containers(runtime) == []
 
 
+@pytest.mark.long
 @LAYERS
 def test_a_layer_goes_whatever_signals_come_meanwhile(runtime: Runtime, fresh: Fresh) -> None:
     """A window that changes its size is one, too."""

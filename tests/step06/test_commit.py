@@ -558,6 +558,7 @@ def test_a_directory_where_the_archive_should_be(runtime: Runtime, tmp_path: Pat
     assert str(tmp_path / "out.tar") in said and ".part" not in said
 
 
+@pytest.mark.long
 @OURS
 @pytest.mark.parametrize("call, error", [("pidfd_open", "EMFILE"), ("sendto", "ENOBUFS")])
 def test_a_worker_that_cannot_begin_holds_nothing_up(runtime: Runtime, tmp_path: Path, call: str, error: str) -> None:

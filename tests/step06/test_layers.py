@@ -206,6 +206,7 @@ COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_compressed_layers(runtime: Runtime, tmp_path: Path, compression: str) -> None:
     """Told by the first bytes, as Docker does: its type may be older than the compression."""

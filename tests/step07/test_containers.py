@@ -118,6 +118,7 @@ def arrived(runtime: Runtime, container: str, name: str) -> None:
     host.wait_until(lambda: runtime.says("logs", container).endswith(name), f"it has got {name}")
 
 
+@pytest.mark.as_root("as a user it takes the same way")
 @pytest.mark.long
 @pytest.mark.ours_alone("how ours notes an end")
 @pytest.mark.parametrize("command", ["stop", "kill", "kill -s TERM", "wait", "rm"])
@@ -138,6 +139,7 @@ def test_between_the_end_and_its_record(runtime: Runtime, command: str, then: st
     assert container not in " ".join(host.cgroups())
 
 
+@pytest.mark.as_root("as a user it takes the same way")
 @pytest.mark.long
 @pytest.mark.ours_alone("how ours notes an end")
 @pytest.mark.parametrize("command", ["stop", "kill", "rm -f"])

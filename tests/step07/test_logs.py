@@ -225,13 +225,14 @@ def test_follow(runtime: Runtime, fresh: Fresh) -> None:
     assert runtime.says("logs", "--follow", ended) == early
 
 
+@pytest.mark.long
 @pytest.mark.ours_alone("Podman's would end for another reason")
 def test_follow_sees_what_is_written_at_the_end(runtime: Runtime) -> None:
     """Though the reader has to wait for a processor between a look at the log and the question whether it is over."""
     if not (strace := shutil.which("strace")):
         pytest.skip("strace is not installed")
     container = runtime.detach(*TALKS)
-    slow = [strace, "-f", "-qq", "-o", "/dev/null", "-e", "inject=flock:delay_enter=1500000"]
+    slow = [strace, "-f", "-qq", "-o", "/dev/null", "-e", "inject=flock:delay_enter=800000"]
     following = runtime.popen([*runtime.command, "logs", "-f", container], under=slow)
     assert following.line() == "one"
     runtime.says("stop", container)

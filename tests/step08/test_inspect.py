@@ -88,6 +88,7 @@ def test_stats_at_a_terminal(runtime: Runtime) -> None:
     runtime.says("kill", container)
 
 
+@pytest.mark.long
 def test_filters(runtime: Runtime, fresh: Fresh) -> None:
     code, database = fresh.number(1, 124), f"data{fresh.word()}base"
     first = runtime.detach("sh", "-c", f"exit {code}", options=["--name", "web-old", "-v", "held:/data"])

@@ -264,7 +264,7 @@ def test_a_runtime_that_hangs(tmp_path: Path, tasks: list[Task]) -> None:
     (place / "mydocker").write_text("#!/bin/sh\ntrap '' INT TERM HUP\nsleep 1234 & sleep 1235\n")
     file = report.ResultsFile(tmp_path / "state/results.json")
     result = grade.grade(
-        1, "./mydocker", place, limit=15 * session.SLOWNESS, show=lambda told: file.write(report.as_json(told))
+        1, "./mydocker", place, limit=8 * session.SLOWNESS, show=lambda told: file.write(report.as_json(told))
     )
     assert result.score == 0 and result.remark == "time is up"
     written = json.loads((tmp_path / "state/results.json").read_text())
