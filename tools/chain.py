@@ -30,7 +30,7 @@ ALTERED, ADDED, NEW = 25, {6: 181}, {6: 930, 9: 1075}
 ADDED_OF_OTHERS, NEW_OF_OTHERS = 150, 650
 CHAPTERS = ("README.md", "README.zh.md")  # each tells of its own step
 # Lines of a whole step that are not blank.
-SIZES = {1: 778, 2: 1174, 3: 1650, 4: 1850, 5: 2100, 6: 2941, 7: 3564, 8: 4095, 9: 5256}
+SIZES = {1: 778, 2: 1174, 3: 1650, 4: 1850, 5: 2100, 6: 2941, 7: 3564, 8: 4095, 9: 5257}
 # compression.zstd came with Python 3.14; an older Python does not list it.
 STANDARD_LIBRARY = sys.stdlib_module_names | {"compression"}
 

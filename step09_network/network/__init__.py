@@ -168,9 +168,10 @@ def publish_ports(container: str) -> None:
     for network in networks:
         endpoint = network.endpoints[container]
         wanted = ports if network is networks[0] else []
-        network.endpoints[container] = replace(endpoint, ports=wanted)
-        network.save()
-        driver(network.driver).publish(network, ports)
+        if endpoint.ports != wanted:  # else another network would cut the UDP flows to these ports
+            network.endpoints[container] = replace(endpoint, ports=wanted)
+            network.save()
+            driver(network.driver).publish(network, ports)
 
 
 def published(container: str) -> list[PortMapping]:
